@@ -34,7 +34,7 @@ WHERE seq = ? AND lease_id = ?
 _POSTGRES_CLAIM = b"""
 WITH first AS MATERIALIZED (
     SELECT seq FROM jobs
-    WHERE queue = (SELECT id FROM queues WHERE name = %(queue)s) AND status = 1 AND due_at IS NULL
+    WHERE queue = (SELECT id FROM queues WHERE name = %(queue)s) AND phase = 1
     ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs SET status = 3, worker_id = 'w', lease_id = %(lease)s, started_at = %(now)s,

@@ -270,7 +270,13 @@ ON COMMIT DELETE ROWS
 
 -- name: add_staged
 -- Store what is staged, but for what is there.
-INSERT INTO jobs SELECT * FROM staged_jobs ORDER BY idempotency_key, seq
+INSERT INTO jobs (seq, batch, organization, queue, status, priority, due_at, round, fair_key,
+    limit_key, created_at, scheduled_at, expires_at, schema_id, max_retries, timeout_seconds,
+    retry_backoff, idempotency_key, tags, payload)
+SELECT seq, batch, organization, queue, status, priority, due_at, round, fair_key,
+    limit_key, created_at, scheduled_at, expires_at, schema_id, max_retries, timeout_seconds,
+    retry_backoff, idempotency_key, tags, payload
+FROM staged_jobs ORDER BY idempotency_key, seq
 ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 
 -- name: find_staged
@@ -344,28 +350,26 @@ WITH room AS MATERIALIZED (
     JOIN key_limits k ON k.queue = d.queue AND k.key = d.key
     CROSS JOIN LATERAL (
         SELECT count(*) AS jobs, count(*) FILTER (WHERE status = 3) AS running
-        FROM jobs WHERE queue = k.queue AND limit_key = k.key
-            AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
+        FROM jobs WHERE queue = k.queue AND placed_key = k.key AND placed_key IS NOT NULL
     ) AS o
 ), behind AS MATERIALIZED (
     SELECT r.queue, r.key, j.seq FROM room r CROSS JOIN LATERAL (
         SELECT n.seq, n.held FROM (
             SELECT seq, priority, round, false AS held FROM jobs
-            WHERE queue = r.queue AND limit_key = r.key AND limit_key IS NOT NULL
-                AND (status = 3 OR (status = 1 AND due_at IS NULL)) AND status = 1
+            WHERE queue = r.queue AND placed_key = r.key AND status = 1
             UNION ALL (
                 SELECT seq, priority, round, true FROM jobs
-                WHERE queue = r.queue AND limit_key = r.key AND status = 1 AND due_at = {held}
+                WHERE queue = r.queue AND limit_key = r.key AND phase = 2 AND due_at = {held}
                 ORDER BY priority DESC, round, seq LIMIT r.places
             )
         ) AS n ORDER BY n.priority DESC, n.round, n.seq OFFSET r.places
     ) AS b JOIN jobs j ON j.seq = b.seq
-    WHERE r.jobs > r.most - r.places AND NOT b.held AND j.status = 1 AND j.due_at IS NULL
+    WHERE r.jobs > r.most - r.places AND NOT b.held AND j.phase = 1
     FOR UPDATE OF j SKIP LOCKED
 ), next AS MATERIALIZED (
     SELECT h.seq FROM room r CROSS JOIN LATERAL (
         SELECT seq FROM jobs WHERE queue = r.queue AND limit_key = r.key
-            AND status = 1 AND due_at = {held}
+            AND phase = 2 AND due_at = {held}
         ORDER BY priority DESC, round, seq LIMIT greatest(r.most - r.jobs + (
             SELECT count(*) FROM behind b WHERE b.queue = r.queue AND b.key = r.key
         ), 0) FOR UPDATE SKIP LOCKED
@@ -381,13 +385,11 @@ RETURNING j.seq, j.queue, j.batch, j.linked, j.due_at IS NULL
 -- may run yet.
 SELECT k.queue, k.key, EXISTS (
     SELECT FROM jobs WHERE queue = k.queue AND limit_key = k.key
-        AND status = 1 AND due_at = {held}
+        AND phase = 2 AND due_at = {held}
 ) AND k.most > (
-    SELECT count(*) FROM jobs WHERE queue = k.queue AND limit_key = k.key
-        AND limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL))
+    SELECT count(*) FROM jobs WHERE queue = k.queue AND placed_key = k.key AND placed_key IS NOT NULL
 ), EXISTS (
-    SELECT FROM jobs WHERE queue = k.queue AND limit_key = k.key
-        AND limit_key IS NOT NULL AND status <> 4 AND NOT pruned
+    SELECT FROM jobs WHERE queue = k.queue AND running_key = k.key AND running_key IS NOT NULL
 )
 FROM (
     SELECT queue, key, most FROM key_limits WHERE (queue, key) > (%(queue)s::int4, %(key)s::int8)
@@ -398,8 +400,7 @@ FROM (
 -- Remove the limits of keys, of locked rows, that no job has that may run yet.
 DELETE FROM key_limits k USING unnest(%(queues)s::int4[], %(keys)s::int8[]) AS d (queue, key)
 WHERE k.queue = d.queue AND k.key = d.key AND NOT EXISTS (
-    SELECT FROM jobs WHERE queue = k.queue AND limit_key = k.key
-        AND limit_key IS NOT NULL AND status <> 4 AND NOT pruned
+    SELECT FROM jobs WHERE queue = k.queue AND running_key = k.key AND running_key IS NOT NULL
 )
 
 -- name: walk_turns
@@ -408,10 +409,9 @@ WHERE k.queue = d.queue AND k.key = d.key AND NOT EXISTS (
 SELECT t.participant, t.queue, t.priority, t.released, t.following, t.following <= {round} * coalesce((
     SELECT max(r.round) FROM rounds_served r WHERE r.queue = t.queue AND r.priority = t.priority
 ), 0) OR NOT (EXISTS (
-    SELECT FROM jobs WHERE queue = t.queue AND priority = t.priority AND status = 1
-        AND due_at IS NULL
+    SELECT FROM jobs WHERE queue = t.queue AND priority = t.priority AND phase = 1
 ) OR EXISTS (
-    SELECT FROM jobs WHERE queue = t.queue AND status = 1 AND due_at = {held}
+    SELECT FROM jobs WHERE queue = t.queue AND phase = 2 AND due_at = {held}
 ))
 FROM (
     SELECT participant, queue, priority, released, following FROM turns
@@ -447,7 +447,7 @@ DELETE FROM turns WHERE participant = %(batch)s
 -- who asks.
 WITH first AS MATERIALIZED (
     SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
-    WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
+    WHERE queue = %(queue)s AND phase = 1
         AND (expires_at IS NULL OR expires_at > %(now)s)
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
         AND (%(counted)s OR NOT EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s))
@@ -463,14 +463,14 @@ WITH first AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT * FROM (
             SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
-            WHERE r.low < r.high AND queue = %(queue)s AND status = 1 AND due_at IS NULL
+            WHERE r.low < r.high AND queue = %(queue)s AND phase = 1
                 AND priority BETWEEN r.low AND r.high
                 AND (expires_at IS NULL OR expires_at > %(now)s)
             ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
         ) AS several
         UNION ALL SELECT * FROM (
             SELECT seq, priority, round, octet_length(payload) AS size, run_alone FROM jobs
-            WHERE r.low = r.high AND queue = %(queue)s AND status = 1 AND due_at IS NULL
+            WHERE r.low = r.high AND queue = %(queue)s AND phase = 1
                 AND priority = r.low AND round >= r.round
                 AND (expires_at IS NULL OR expires_at > %(now)s)
             ORDER BY round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -484,7 +484,7 @@ WITH first AS MATERIALIZED (
 -- name: find_leftovers
 -- Return whether there is something to claim of a queue, and whether it has limits.
 SELECT EXISTS (
-    SELECT FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
+    SELECT FROM jobs WHERE queue = %(queue)s AND phase = 1
         AND NOT (SELECT paused FROM queues WHERE id = %(queue)s)
     ORDER BY priority DESC, round, seq
 ), EXISTS (SELECT FROM queue_limits WHERE queue = %(queue)s)
@@ -564,7 +564,21 @@ UPDATE jobs SET lease_expires_at = %(expiry)s FROM unnest(%(seqs)s::int8[]) AS n
 WHERE jobs.seq = n.seq AND jobs.queue + 0 = %(queue)s AND jobs.status + 0 = 3
     AND jobs.lease_id = %(lease)s AND (%(worker)s = '' OR jobs.worker_id = %(worker)s)
     AND jobs.lease_expires_at + 0 > %(now)s
-RETURNING jobs.seq
+RETURNING jobs.seq, jobs.worker_id
+
+-- name: note_leases
+-- Keep when leases end that were given or renewed, in rows that are not too long for a page.
+INSERT INTO leases (ends_at, worker_id, jobs)
+SELECT ends_at, worker_id, array_agg(seq)
+FROM unnest(%(ends)s::int8[], %(workers)s::text[], %(seqs)s::int8[]) WITH ORDINALITY
+    AS d (ends_at, worker_id, seq, place)
+GROUP BY ends_at, worker_id, (place - 1) / 200
+
+-- name: note_settlements
+-- Keep which jobs completed or were cancelled.
+INSERT INTO settlements (settled_at, jobs)
+SELECT %(now)s, array_agg(seq) FROM unnest(%(seqs)s::int8[]) WITH ORDINALITY AS d (seq, place)
+GROUP BY (place - 1) / 200
 
 -- name: list_batches_of_jobs
 -- Return the batches that jobs are linked to.
@@ -585,31 +599,50 @@ UPDATE jobs AS j SET status = 1, due_at = CASE WHEN j.limit_key IS NOT NULL THEN
 FROM numbered n CROSS JOIN began b WHERE j.seq = n.seq
 RETURNING j.seq, j.queue, j.batch, j.linked, n.status, j.limit_key
 
+-- name: forget_leases
+-- Look at the first leases; remove those of which every job has settled or has another lease.
+WITH looked AS MATERIALIZED (
+    SELECT ends_at, id, jobs, sum(cardinality(jobs)) OVER (ORDER BY ends_at, id) AS total
+    FROM (SELECT * FROM leases ORDER BY ends_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS l
+), few AS MATERIALIZED (
+    SELECT ends_at, id, jobs FROM looked WHERE total - cardinality(jobs) < %(most)s::int8
+), gone AS (
+    DELETE FROM leases l USING few f
+    WHERE l.ends_at = f.ends_at AND l.id = f.id AND NOT EXISTS (
+        SELECT FROM jobs
+        WHERE seq = ANY(f.jobs) AND status = 3 AND lease_expires_at <= f.ends_at
+    )
+    RETURNING l.id
+)
+SELECT (SELECT count(*) FROM few), (SELECT count(*) FROM gone)
+
 -- name: lock_expired
 -- Return jobs whose leases ran out, to be changed.
 SELECT jobs.seq, {locked_columns}
-FROM jobs WHERE status = 3 AND lease_expires_at <= %(now)s
-ORDER BY lease_expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+FROM jobs WHERE seq IN (SELECT unnest(l.jobs) FROM leases l WHERE l.ends_at <= %(now)s)
+    AND status = 3 AND lease_expires_at <= %(now)s
+LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: lock_held
 -- Return the jobs that a worker has leased, to be changed.
 SELECT jobs.seq, {locked_columns}
-FROM jobs WHERE status = 3 AND lease_expires_at > 0 AND organization + 0 = %(organization)s
-    AND worker_id = %(worker_id)s
+FROM jobs WHERE seq IN (
+    SELECT unnest(l.jobs) FROM leases l WHERE l.ends_at > 0 AND l.worker_id = %(worker_id)s
+) AND status = 3 AND organization + 0 = %(organization)s AND worker_id = %(worker_id)s
 ORDER BY seq FOR UPDATE
 
 -- name: lock_too_late
 -- Return jobs that did not start in time, to be changed.
 SELECT jobs.seq, {locked_columns}
-FROM jobs WHERE status IN (1, 2) AND expires_at <= %(now)s
-ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+FROM jobs WHERE starts_by <= %(now)s
+ORDER BY starts_by LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: read_next_moment
 -- Return when the next job is due, when the next lease ends, and when an upload is gone that holds
 -- a seal back; and whether a batch is being cancelled.
 SELECT (SELECT min(due_at) FROM jobs WHERE due_at < {held}),
-    (SELECT min(lease_expires_at) FROM jobs WHERE status = 3),
-    (SELECT min(expires_at) FROM jobs WHERE expires_at IS NOT NULL AND status IN (1, 2)),
+    (SELECT min(ends_at) FROM leases),
+    (SELECT min(starts_by) FROM jobs WHERE starts_by IS NOT NULL),
     (SELECT min((SELECT coalesce(max(u.seen_at), 0) FROM uploads u WHERE u.batch = b.id))
         + %(gone)s::int8 FROM batches b WHERE b.seal_asked),
     EXISTS (SELECT FROM batches WHERE cancel_after IS NOT NULL)
@@ -677,7 +710,7 @@ ORDER BY jobs.seq
 WITH place AS MATERIALIZED (
     SELECT jobs.seq, octet_length(jobs.payload) AS size
     FROM jobs JOIN queues q ON q.id = jobs.queue JOIN organizations o ON o.id = q.organization
-    WHERE o.name = %(organization)s AND q.name = %(name)s AND jobs.status = 6 AND jobs.seq > %(after)s
+    WHERE o.name = %(organization)s AND q.name = %(name)s AND jobs.phase = 6 AND jobs.seq > %(after)s
     ORDER BY jobs.seq LIMIT %(limit)s + 1
 ), sized AS (
     SELECT seq, row_number() OVER so_far AS number, count(*) OVER () AS places,
@@ -813,7 +846,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT array_agg(error) AS errors, array_agg(due_at) AS due
     FROM (SELECT last_error AS error, due_at FROM jobs
-        WHERE batch = b.id AND status = 1 AND due_at IS NOT NULL
+        WHERE batch = b.id AND phase = 2
         ORDER BY due_at LIMIT 100) AS f
 ) AS w
 WHERE o.name = %(organization)s AND b.batch_id = ANY(%(batch_ids)s) AND NOT b.superseded
@@ -821,7 +854,7 @@ WHERE o.name = %(organization)s AND b.batch_id = ANY(%(batch_ids)s) AND NOT b.su
 -- name: list_waiting_of_queue
 -- Return with which errors the oldest jobs of a queue wait for their retry, and until when.
 SELECT last_error, due_at FROM jobs
-WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL ORDER BY seq LIMIT 100
+WHERE queue = %(queue)s AND phase = 2 ORDER BY seq LIMIT 100
 
 -- name: list_ahead
 -- Return the batches of the first claimable jobs of a queue, in the order of claims.
@@ -830,7 +863,7 @@ SELECT (SELECT b.batch_id FROM batches b WHERE b.id = jobs.batch),
 FROM jobs WHERE queue = (
     SELECT q.id FROM queues q JOIN organizations o ON o.id = q.organization
     WHERE o.name = %(organization)s AND q.name = %(name)s
-) AND status = 1 AND due_at IS NULL
+) AND phase = 1
 ORDER BY priority DESC, round, seq LIMIT %(limit)s
 
 -- name: list_open_batches
@@ -1116,18 +1149,18 @@ ORDER BY seq FOR UPDATE
 -- name: lock_ready
 -- Return claimable jobs of a queue, to be changed.
 SELECT jobs.seq, {locked_columns}
-FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL AND seq <= %(highest)s
+FROM jobs WHERE queue = %(queue)s AND phase = 1 AND seq <= %(highest)s
 ORDER BY priority DESC, round, seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: lock_retrying
 -- Return jobs of a queue that wait for their retry, to be changed.
 SELECT jobs.seq, {locked_columns}
-FROM jobs WHERE queue = %(queue)s AND status = 1 AND due_at IS NOT NULL AND seq <= %(highest)s
+FROM jobs WHERE queue = %(queue)s AND phase = 2 AND seq <= %(highest)s
 ORDER BY seq LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 
 -- name: list_dead_of_queue
 -- Return the numbers of a queue's dead letters.
-SELECT seq FROM jobs WHERE queue = %(queue)s AND status = 6 AND seq > %(after)s
+SELECT seq FROM jobs WHERE queue = %(queue)s AND phase = 6 AND seq > %(after)s
 ORDER BY seq LIMIT %(limit)s
 
 -- name: find_remembered
@@ -1155,19 +1188,19 @@ GROUP BY q.id
 WITH RECURSIVE first AS (
     (
         SELECT priority, round, created_at FROM jobs
-        WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL
+        WHERE queue = %(queue)s AND phase = 1
         ORDER BY priority DESC, round, seq LIMIT 1
     )
     UNION ALL
     SELECT j.priority, j.round, j.created_at FROM first CROSS JOIN LATERAL (
         SELECT priority, round, created_at FROM jobs
-        WHERE queue = %(queue)s AND status = 1 AND due_at IS NULL AND priority < first.priority
+        WHERE queue = %(queue)s AND phase = 1 AND priority < first.priority
         ORDER BY priority DESC, round, seq LIMIT 1
     ) AS j
 )
 SELECT min(least(first.created_at, (
     SELECT j.created_at FROM jobs j
-    WHERE j.queue = %(queue)s AND j.status = 1 AND j.due_at IS NULL
+    WHERE j.queue = %(queue)s AND j.phase = 1
         AND j.priority = first.priority AND j.round > first.round
     ORDER BY j.round, j.seq LIMIT 1
 ))) FROM first
@@ -1176,7 +1209,7 @@ SELECT min(least(first.created_at, (
 -- Return the oldest queues: of each organization the first, then of each the second, and so on;
 -- with when the oldest job was made that waits for its retry, and how many workers are there.
 SELECT o.name, q.name, q.paused, (
-    SELECT created_at FROM jobs WHERE queue = q.id AND status = 1 AND due_at IS NOT NULL
+    SELECT created_at FROM jobs WHERE queue = q.id AND phase = 2
     ORDER BY seq LIMIT 1
 ), (SELECT count(*) FROM workers WHERE queue = q.id AND seen_at > %(seen)s)
 FROM (
@@ -1414,14 +1447,33 @@ ORDER BY w.seen_at DESC LIMIT %(limit)s
 -- name: lock_strippable
 -- Return jobs that settled long ago, with their payloads: so many that they fit into memory.
 WITH old AS MATERIALIZED (
-    SELECT seq, completed_at, octet_length(payload) AS size FROM jobs
-    WHERE status IN (4, 7) AND NOT pruned AND completed_at <= %(before)s
-    ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    SELECT j.seq, octet_length(j.payload) AS size
+    FROM (SELECT jobs FROM settlements WHERE settled_at <= %(before)s ORDER BY settled_at, id) AS s
+    CROSS JOIN LATERAL unnest(s.jobs) AS e (seq) JOIN jobs j ON j.seq = e.seq
+    WHERE j.status IN (4, 7) AND NOT j.pruned AND j.completed_at <= %(before)s
+    LIMIT %(limit)s FOR UPDATE OF j SKIP LOCKED
 ), summed AS (
-    SELECT seq, size, sum(size) OVER (ORDER BY completed_at, seq) AS total FROM old
+    SELECT seq, size, sum(size) OVER (ORDER BY seq) AS total FROM old
 )
 SELECT s.seq, j.payload FROM summed s JOIN jobs j ON j.seq = s.seq
 WHERE s.total - s.size < %(budget)s
+
+-- name: forget_settlements
+-- Remove the first of those that are so old and of which no job is left to be stripped.
+WITH first AS MATERIALIZED (
+    SELECT settled_at, id, jobs, sum(cardinality(jobs)) OVER (ORDER BY settled_at, id) AS total
+    FROM (
+        SELECT * FROM settlements WHERE settled_at <= %(before)s
+        ORDER BY settled_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ) AS s
+)
+DELETE FROM settlements s USING first f
+WHERE s.settled_at = f.settled_at AND s.id = f.id AND f.total - cardinality(f.jobs) < %(limit)s
+    AND NOT EXISTS (
+        SELECT FROM jobs WHERE seq = ANY(f.jobs)
+            AND status IN (4, 7) AND NOT pruned AND completed_at <= %(before)s
+    )
+RETURNING s.id
 
 -- name: strip_jobs
 -- Take payload, result and tags from jobs that settled long ago, and keep a hash of the payload.
@@ -1432,8 +1484,8 @@ FROM unnest(%(seqs)s::int8[], %(digests)s::bytea[]) AS d (seq, digest) WHERE j.s
 -- Remove jobs in no batch that settled long ago.
 WITH old AS (
     SELECT seq FROM jobs
-    WHERE pruned AND batch IS NULL AND NOT linked AND completed_at <= %(before)s
-    ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    WHERE phase IS NULL AND alone_since <= %(before)s
+    ORDER BY alone_since LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status, {is_expired j}
 
@@ -1441,8 +1493,8 @@ DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.s
 -- Remove dead letters in no batch that died long ago.
 WITH old AS (
     SELECT seq FROM jobs
-    WHERE status = 6 AND batch IS NULL AND NOT linked AND completed_at <= %(before)s
-    ORDER BY completed_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    WHERE phase = 6 AND alone_since <= %(before)s
+    ORDER BY alone_since LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 DELETE FROM jobs j USING old WHERE j.seq = old.seq RETURNING j.seq, j.queue, j.status, {is_expired j}
 

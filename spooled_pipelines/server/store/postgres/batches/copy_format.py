@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, repeat
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, TypeAlias
 
 from spooled_pipelines.server.core.batches.records import Chunk
 from spooled_pipelines.server.core.batches.rules import due_of_chunk, status_when_due
@@ -12,15 +13,20 @@ from spooled_pipelines.server.core.jobs.idempotency_keys import digests_of
 from spooled_pipelines.server.core.jobs.records import Status
 from spooled_pipelines.server.store.postgres.reads.records import HASH_MARK, stored_key
 
+if TYPE_CHECKING:
+    # Imported by the first chunk: a server that has none does without.
+    import numpy as np
+    from numpy.typing import NDArray
+
+    # Of a block: bytes that all rows have, or as many for each row.
+    _Piece: TypeAlias = bytes | NDArray[np.uint8]
+
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
 _NULL = b"\xff\xff\xff\xff"
-_INT2, _INT4, _INT8 = struct.Struct(">ih"), struct.Struct(">ii"), struct.Struct(">iq")
+_INT8 = struct.Struct(">iq")
 _LENGTH = struct.Struct(">i")
 _COUNT = struct.Struct(">h")
-
-# A column that has one value for the whole chunk, encoded; or a value for each row.
-_Column = bytes | Iterable[bytes]
 
 
 def stored_keys(keys: Sequence[str]) -> list[bytes]:
@@ -35,7 +41,9 @@ class Copy:
     """A chunk ready to be copied: `statement(table)`, then `data`.
 
     Rows are sorted by key: two uploads of the same rows in another order would wait for each
-    other for ever. It also keeps the index of keys from being touched all over for each row.
+    other for ever. It also keeps the index of keys from being touched all over for each row, and
+    spreads jobs that are claimed together over many pages, in which there is room for their next
+    versions.
     """
 
     def __init__(
@@ -50,38 +58,57 @@ class Copy:
         rounds: Iterable[int],
         now: int,
     ) -> None:
+        import numpy as np
+
         rows = len(keys)
-        order = sorted(range(rows), key=keys.__getitem__)
+        key_bytes = len(keys[0]) if len(set(map(len, keys))) == 1 else 0
+        if key_bytes:
+            joined = np.frombuffer(b"".join(keys), f"S{key_bytes}")
+            order = np.argsort(joined, kind="stable")
+        else:
+            order = np.array(sorted(range(rows), key=keys.__getitem__), np.int64)
         due = due_of_chunk(chunk, now)
-        statuses = list(map(status_when_due, due)) if due is not None else Status.PENDING
-        columns: dict[str, _Column] = {
-            "organization": _numbers(_INT4, organization, order),
-            "queue": _numbers(_INT4, queue, order),
-            "batch": _numbers(_INT8, batch, order),
-            "created_at": _numbers(_INT8, now, order),
-            "status": _numbers(_INT2, statuses, order),
-            "priority": _numbers(_INT2, chunk.priorities, order),
-            "max_retries": _numbers(_INT2, chunk.max_retries, order),
-            "timeout_seconds": _numbers(_INT4, chunk.timeout_seconds, order),
-            "round": _numbers(_INT8, list(rounds), order),
+        statuses = map(status_when_due, due) if due is not None else Status.PENDING
+        numbers: dict[str, tuple[Iterable[int] | int, int]] = {
+            "organization": (organization, 4),
+            "queue": (queue, 4),
+            "batch": (batch, 8),
+            "created_at": (now, 8),
+            "status": (statuses, 2),
+            "priority": (chunk.priorities, 2),
+            "max_retries": (chunk.max_retries, 2),
+            "timeout_seconds": (chunk.timeout_seconds, 4),
+            "round": (rounds, 8),
+            "seq": (range(first, first + rows), 8),
+        }
+        if chunk.schema_id is not None:
+            numbers["schema_id"] = (chunk.schema_id, 8)
+        given = {
             "due_at": _moments(due, order),
             "fair_key": _moments(chunk.fair_keys, order),
             "limit_key": _moments(chunk.limit_keys, order),
             "scheduled_at": _moments(chunk.scheduled_at, order),
             "expires_at": _moments(chunk.expires_at, order),
             "retry_backoff": _texts(chunk.retry_backoff, order),
-            "schema_id": _NULL if chunk.schema_id is None else _INT8.pack(8, chunk.schema_id),
             "tags": _texts(chunk.tags, order),
-            "seq": map(_INT8.pack, repeat(8), map(first.__add__, order)),
-            "idempotency_key": _each(keys, order),
-            "payload": _each(chunk.payloads, order),
         }
-        # What all rows have in common comes first, as one piece.
-        common = {name: column for name, column in columns.items() if isinstance(column, bytes)}
-        varying = {name: column for name, column in columns.items() if name not in common}
-        head = _COUNT.pack(len(columns)) + b"".join(common.values())
-        parts = zip(repeat(head, rows), *varying.values(), strict=True)
-        self._names = ", ".join((*common, *varying))
+        pieces: list[_Piece] = []
+        for values, size in numbers.values():
+            pieces += _numbers(values, size, order)
+        names = [*numbers]
+        if key_bytes:
+            names.append("idempotency_key")
+            pieces += [_LENGTH.pack(key_bytes), joined[order].view(np.uint8).reshape(rows, -1)]
+        else:
+            given["idempotency_key"] = _texts(keys, order)
+        # What is as long in each row is one block, with the length of the payload behind it.
+        pieces += _numbers(map(len, chunk.payloads), _LENGTH.size, order)[1:]
+        # What no row has is left out.
+        others = {name: column for name, column in given.items() if column is not None}
+        self._names = ", ".join((*names, "payload", *others))
+        count = _COUNT.pack(len(names) + 1 + len(others))
+        payloads = map(chunk.payloads.__getitem__, order.tolist())
+        parts = zip(_rows_of([count, *pieces], rows), payloads, *others.values(), strict=True)
         self.data = b"".join(chain((_SIGNATURE,), chain.from_iterable(parts), (_END,)))
 
     def statement(self, table: str) -> bytes:
@@ -89,26 +116,48 @@ class Copy:
         return f"COPY {table} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()
 
 
-def _numbers(kind: struct.Struct, values: Sequence[int] | int, order: Sequence[int]) -> _Column:
-    size = kind.size - _LENGTH.size
+def _numbers(values: Iterable[int] | int, size: int, order: NDArray[np.int64]) -> list[_Piece]:
+    """Return the lengths, then the numbers."""
+    import numpy as np
+
+    head = _LENGTH.pack(size)
     if isinstance(values, int):
-        return kind.pack(size, values)
-    return map(kind.pack, repeat(size), map(values.__getitem__, order))
+        return [head + values.to_bytes(size, "big", signed=True)]
+    column = np.fromiter(values, f">i{size}", len(order))[order]
+    return [head, column.view(np.uint8).reshape(-1, size)]
 
 
-def _moments(values: Sequence[int | None] | int | None, order: Sequence[int]) -> _Column:
+def _rows_of(pieces: Sequence[_Piece], rows: int) -> list[bytes]:
+    """Return the pieces of each row as one."""
+    import numpy as np
+
+    columns = [
+        np.broadcast_to(np.frombuffer(piece, np.uint8), (rows, len(piece)))
+        if isinstance(piece, bytes)
+        else piece
+        for piece in pieces
+    ]
+    block = np.hstack(columns)
+    return block.view(f"V{block.shape[1]}").ravel().tolist()
+
+
+def _moments(
+    values: Sequence[int | None] | int | None, order: NDArray[np.int64]
+) -> list[bytes] | None:
     if values is None:
-        return _NULL
+        return None
     if isinstance(values, int):
-        return _INT8.pack(8, values)
+        return [_INT8.pack(8, values)] * len(order)
     return [_NULL if (moment := values[row]) is None else _INT8.pack(8, moment) for row in order]
 
 
 def _texts(
-    values: Sequence[bytes | str | None] | bytes | str | None, order: Sequence[int]
-) -> _Column:
-    if values is None or isinstance(values, bytes | str):
-        return _text(values)
+    values: Sequence[bytes | str | None] | bytes | str | None, order: NDArray[np.int64]
+) -> list[bytes] | None:
+    if values is None:
+        return None
+    if isinstance(values, bytes | str):
+        return [_text(values)] * len(order)
     return [_text(values[row]) for row in order]
 
 
@@ -117,9 +166,3 @@ def _text(value: bytes | str | None) -> bytes:
         return _NULL
     data = value.encode() if isinstance(value, str) else value
     return _LENGTH.pack(len(data)) + data
-
-
-def _each(values: Sequence[bytes], order: Sequence[int]) -> Iterator[bytes]:
-    in_order = list(map(values.__getitem__, order))
-    lengths = map(_LENGTH.pack, map(len, in_order))
-    return map(bytes.__add__, lengths, in_order)

@@ -193,7 +193,9 @@ async def _count(tx: Transaction, claims: Sequence[QueueClaim], found: Sequence[
         for of, count in Counter(batches[row[5]] for row in rows).items():
             tx.deltas.move(claim.queue, of, Status.PENDING, Status.PROCESSING, count=count)
         if rows:
-            tx.deltas.due_at(tx.now + claim.request.lease_ms)
+            ends_at, worker_id = tx.now + claim.request.lease_ms, claim.request.worker_id
+            tx.deltas.due_at(ends_at)
+            tx.leased += [(ends_at, worker_id, row[5]) for row in rows]
 
 
 def _values(tx: Transaction, claim: QueueClaim, limit: int) -> dict[str, Any]:

@@ -63,8 +63,9 @@ async def renew(
                 now=tx.now,
                 expiry=tx.now + lease_ms,
             )
+            tx.leased += [(tx.now + lease_ms, worker_id or "", seq) for seq, worker_id in rows]
             await tx.commit()
-        return {seq for (seq,) in rows}
+        return {seq for seq, _ in rows}
 
     renewed = await run(context, body)
     return [place for place, seq in enumerate(seqs) if seq not in renewed]
@@ -88,6 +89,7 @@ async def _complete(
             lease=jobs.lease_id,
             now=tx.now,
         )
+        tx.settled += [row[0] for row in rows]
         batches = await tx.batches_of((seq, batch, linked) for seq, batch, linked, _ in rows)
         for of, count in Counter(batches[row[0]] for row in rows).items():
             tx.deltas.move(queue, of, Status.PROCESSING, Status.COMPLETED, count=count)

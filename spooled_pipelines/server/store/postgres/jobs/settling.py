@@ -109,6 +109,7 @@ async def _complete(tx: Transaction, completions: Sequence[FastCompletion]) -> s
             leases=[each.holder.lease_id for each in ordered],
             results=[each.result for each in ordered],
         )
+        tx.settled += [row[0] for row in rows]
         leases = {each.seq: each.holder.lease_id for each in completions}
         batches = await tx.batches_of((seq, batch, linked) for seq, _, batch, linked, _ in rows)
         moved = Counter((queue, batches[seq]) for seq, queue, *_ in rows)

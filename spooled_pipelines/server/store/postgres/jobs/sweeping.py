@@ -19,10 +19,14 @@ from spooled_pipelines.server.store.postgres.transactions import (
 
 # Where another server is at it: how long until we look whether it got it done.
 _OTHERS_SECONDS = 0.1
+# Leases that are looked at in one statement, and their jobs.
+_LEASES, _LEASED_JOBS = 1_000, 20_000
 
 
 async def sweep(context: StoreContext) -> int | None:
     while True:
+        while await run(context, _forget_leases):
+            pass
         async with context.claim_turn():
             swept_at, has_more = await run(context, _sweep)
         if not has_more:
@@ -65,7 +69,17 @@ async def _sweep(tx: Transaction) -> tuple[int, bool]:
             tx.deltas.apply(job, Expire(), tx.now)
         await tx.write(late)
         await tx.commit()
-    return tx.now, max(len(released), len(late), len(expired)) >= SWEEP_JOBS
+    # Leases that ended are forgotten before the next.
+    return tx.now, bool(expired) or max(len(released), len(late)) >= SWEEP_JOBS
+
+
+async def _forget_leases(tx: Transaction) -> bool:
+    """Forget leases whose jobs have settled; return whether there may be many more of them."""
+    async with tx.pipeline():
+        await tx.begin()
+        ((looked, gone),) = await tx.rows("forget_leases", limit=_LEASES, most=_LEASED_JOBS)
+        await tx.send("commit")
+    return bool(gone) and gone * 2 >= looked
 
 
 async def _next_moment(tx: Transaction) -> tuple[int | None, bool]:

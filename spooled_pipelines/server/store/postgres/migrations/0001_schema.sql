@@ -174,9 +174,28 @@ CREATE TABLE jobs (
     completed_at bigint,
     -- Which of its batch's schemas its payload has; NULL: it came without one.
     schema_id bigint,
+    -- The next five are what indexes go by in place of the status. They are NULL of a job that runs
+    -- and that completed, so that what settles or strips a job changes nothing that is indexed: it
+    -- needs no entries in indexes, and takes the room of the version before (HOT).
+    starts_by bigint GENERATED ALWAYS AS
+        (CASE WHEN status IN (1, 2) THEN expires_at END) STORED,
+    -- While it has a place of its limit key, and while it may run yet.
+    placed_key bigint GENERATED ALWAYS AS
+        (CASE WHEN status = 3 OR status = 1 AND due_at IS NULL THEN limit_key END) STORED,
+    running_key bigint GENERATED ALWAYS AS
+        (CASE WHEN status <> 4 AND NOT pruned THEN limit_key END) STORED,
+    -- Since when it can be forgotten: in no batch, and stripped or dead.
+    alone_since bigint GENERATED ALWAYS AS
+        (CASE WHEN (pruned OR status = 6) AND batch IS NULL AND NOT linked THEN completed_at END)
+        STORED,
     organization integer NOT NULL,
     queue integer NOT NULL,
     timeout_seconds integer NOT NULL,
+    -- 1 claimable, 2 waits for its retry or is held, 6 dead.
+    phase smallint GENERATED ALWAYS AS (
+        CASE WHEN status = 1 THEN CASE WHEN due_at IS NULL THEN 1 ELSE 2 END
+            WHEN status = 6 THEN 6 END
+    ) STORED,
     status smallint NOT NULL,
     priority smallint NOT NULL,
     retry_count smallint NOT NULL DEFAULT 0,
@@ -201,29 +220,41 @@ CREATE TABLE jobs (
     tags bytea,
     result bytea,
     payload bytea NOT NULL
-) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+) WITH (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_analyze_scale_factor = 0.05);
 CREATE UNIQUE INDEX jobs_key ON jobs (organization, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq)
-    WHERE status = 1 AND due_at IS NULL;
+CREATE INDEX jobs_ready ON jobs (queue, priority DESC, round, seq) WHERE phase = 1;
 CREATE INDEX jobs_held ON jobs (queue, limit_key, priority DESC, round, seq)
-    WHERE status = 1 AND due_at = 4611686018427387904;
-CREATE INDEX jobs_let_out ON jobs (queue, limit_key)
-    WHERE limit_key IS NOT NULL AND (status = 3 OR (status = 1 AND due_at IS NULL));
-CREATE INDEX jobs_limited ON jobs (queue, limit_key)
-    WHERE limit_key IS NOT NULL AND status <> 4 AND NOT pruned;
-CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE status = 1 AND due_at IS NOT NULL;
-CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at)
-    WHERE status = 1 AND due_at IS NOT NULL AND batch IS NOT NULL;
-CREATE INDEX jobs_expiring ON jobs (expires_at) WHERE expires_at IS NOT NULL AND status IN (1, 2);
+    WHERE phase = 2 AND due_at = 4611686018427387904;
+CREATE INDEX jobs_placed ON jobs (queue, placed_key) WHERE placed_key IS NOT NULL;
+CREATE INDEX jobs_limited ON jobs (queue, running_key) WHERE running_key IS NOT NULL;
+CREATE INDEX jobs_retrying ON jobs (queue, seq) WHERE phase = 2;
+CREATE INDEX jobs_retrying_of_batch ON jobs (batch, due_at) WHERE phase = 2 AND batch IS NOT NULL;
+CREATE INDEX jobs_expiring ON jobs (starts_by) WHERE starts_by IS NOT NULL;
 CREATE INDEX jobs_due ON jobs (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX jobs_leased ON jobs (lease_expires_at) WHERE status = 3;
-CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE status = 6;
+CREATE INDEX jobs_dead ON jobs (queue, seq) WHERE phase = 6;
 CREATE INDEX jobs_of_batch ON jobs (batch, seq) WHERE batch IS NOT NULL;
-CREATE INDEX jobs_settled ON jobs (completed_at) WHERE status IN (4, 7) AND NOT pruned;
-CREATE INDEX jobs_pruned ON jobs (completed_at) WHERE pruned AND batch IS NULL AND NOT linked;
-CREATE INDEX jobs_dead_alone ON jobs (completed_at)
-    WHERE status = 6 AND batch IS NULL AND NOT linked;
+CREATE INDEX jobs_alone ON jobs (phase, alone_since) WHERE alone_since IS NOT NULL;
+
+-- When leases end that one transaction gave or renewed, and of which jobs. A row is there at least
+-- as long as one of the jobs is leased until then; what settles a job does not look for it.
+CREATE TABLE leases (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    ends_at bigint NOT NULL,
+    worker_id text NOT NULL,
+    jobs bigint[] NOT NULL,
+    PRIMARY KEY (ends_at, id)
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 10000);
+
+-- Jobs that completed or were cancelled in one transaction, to be stripped when that is long ago.
+CREATE TABLE settlements (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    settled_at bigint NOT NULL,
+    jobs bigint[] NOT NULL,
+    PRIMARY KEY (settled_at, id)
+) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 -- How far those are that take turns within a queue and a priority: batches by their numbers, keys
 -- below 0, and as 0 the jobs without either; what was due later or was retried beside what was claimable at once. The

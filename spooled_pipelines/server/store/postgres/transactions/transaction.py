@@ -39,6 +39,10 @@ class Transaction:
         self.prefix = context.prefix
         self.deltas = CounterDeltas(context.max_deliveries)
         self.changes = CommitEvent()
+        # Leases that were given or renewed: when each ends, of whom, of which job.
+        self.leased: list[tuple[int, str, int]] = []
+        # Jobs that completed or were cancelled.
+        self.settled: list[int] = []
         # From here on nobody can say whether it was done, until the answer comes.
         self.is_committing = False
         self.committing_since = 0.0
@@ -135,6 +139,12 @@ class Transaction:
                 exit_codes=[each.exit_code for _, each in ended],
                 errors=[errors.get(seq) for seq, _ in ended],
             )
+        for job in changed:
+            if job.state.status == Status.PROCESSING:
+                ends_at, worker_id = job.state.lease_expires_at or 0, job.state.worker_id or ""
+                self.leased.append((ends_at, worker_id, job.seq))
+            elif job.state.status in (Status.COMPLETED, Status.CANCELLED):
+                self.settled.append(job.seq)
         states = [job.state for job in changed]
         await self.send(
             "write_jobs",
@@ -178,6 +188,11 @@ class Transaction:
         await self.let_out_keys()
         deltas = self.deltas
         await self._gather_changes()
+        if self.leased:
+            ends, workers, seqs = map(list, zip(*self.leased, strict=True))
+            await self.send("note_leases", ends=ends, workers=workers, seqs=seqs)
+        if self.settled:
+            await self.send("note_settlements", now=self.now, seqs=self.settled)
         if deltas.queues:
             lost = [deltas.expired.get(queue) for queue in deltas.queues]
             await self.send("count_queues", **_columns(deltas.queues), lease_expired=lost)

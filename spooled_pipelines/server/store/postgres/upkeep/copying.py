@@ -53,6 +53,14 @@ _SERVERS = """
 SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'spooled'
 """
+# What SQLite has indexes for.
+_FOLLOWING = (
+    b"""INSERT INTO leases (ends_at, worker_id, jobs)
+    SELECT lease_expires_at, coalesce(worker_id, ''), array_agg(seq) FROM jobs
+    WHERE status = 3 GROUP BY lease_expires_at, worker_id, seq / 200""",
+    b"""INSERT INTO settlements (settled_at, jobs) SELECT completed_at, array_agg(seq) FROM jobs
+    WHERE status IN (4, 7) AND NOT pruned GROUP BY completed_at, seq / 200""",
+)
 # Whatever happens to jobs, keys and limits changes rows of these.
 _VERSION = """
 SELECT xmin::text FROM queue_counters UNION ALL SELECT xmin::text FROM batch_counters
@@ -77,7 +85,8 @@ class _Database:
         query = (
             "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_class c "
             "JOIN pg_attribute a ON a.attrelid = c.oid WHERE c.relkind = 'r' AND a.attnum > 0 "
-            "AND NOT a.attisdropped AND c.relnamespace = to_regnamespace(%s)"
+            "AND NOT a.attisdropped AND a.attgenerated = '' "
+            "AND c.relnamespace = to_regnamespace(%s)"
         )
         self._types: dict[str, dict[str, str]] = {}
         for table, column, kind in connection.execute(query, (SCHEMA,)):
@@ -309,6 +318,8 @@ class PostgresTarget(_Database):
                 "UPDATE store SET id_prefix = %s, next_seq = %s, origin = NULL",
                 (identity.id_prefix, identity.next_seq),
             )
+            for statement in _FOLLOWING:
+                self._connection.execute(statement)
             self._connection.execute(f"DROP TABLE {PROGRESS}".encode())
         self._connection.execute("ANALYZE")
 

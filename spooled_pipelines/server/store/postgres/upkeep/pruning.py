@@ -94,8 +94,9 @@ async def _strip(tx: Transaction, before: int) -> Pruned:
         )
         digests = await asyncio.to_thread(lambda: [payload_digest(row[1]) for row in rows])
         await tx.send("strip_jobs", seqs=[seq for seq, _ in rows], digests=digests)
+        gone = await tx.rows("forget_settlements", before=before, limit=STEP_JOBS)
         await tx.commit()
-    return Pruned(len(rows), bool(rows))
+    return Pruned(len(rows), bool(rows or gone))
 
 
 async def _forget_alone(tx: Transaction, statement: str, before: int) -> Pruned:
