@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.requests import ClaimRequest
-from spooled_pipelines.server.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    # Its library is an extra.
+    from spooled_pipelines.server.telemetry.metrics import Metrics
 
 
 def instrumented(store: JobStore, metrics: Metrics) -> JobStore:
