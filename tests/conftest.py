@@ -24,9 +24,9 @@ from tests.support.both import with_asyncio_face
 from tests.support.server_process import ServerProcess
 
 # How long an example takes says more about the machine than about the code. Each run draws others,
-# and `make check-long` as many as hypothesis does by itself.
+# and `make check-long` ten times as many.
 hypothesis.settings.register_profile("sample", deadline=None, max_examples=30)
-hypothesis.settings.register_profile("whole", deadline=None)
+hypothesis.settings.register_profile("whole", deadline=None, max_examples=300)
 hypothesis.settings.load_profile("sample")
 
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be what tests start.

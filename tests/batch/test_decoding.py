@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines.batch.decoding.payload_columns import MIXED, decode_columns, infer
@@ -169,13 +169,11 @@ def _check(payloads: list[bytes]) -> None:
             found.arrays[name].validate(full=True)
 
 
-@settings(max_examples=100, deadline=None)
 @given(_tables())
 def test_columns_are_what_protobuf_makes_of_each_payload(payloads: list[bytes]) -> None:
     _check(payloads)
 
 
-@settings(max_examples=100, deadline=None)
 @given(_tables(), st.data())
 def test_damaged_bytes_are_read_or_refused_as_protobuf_does(
     payloads: list[bytes], data: st.DataObject
@@ -234,7 +232,6 @@ _OF_TYPES = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(_OF_TYPES, min_size=1, max_size=2), st.sampled_from(_TYPES))
 def test_a_schema_gives_what_the_values_one_by_one_would_be(
     values: list[Any], arrow_type: pa.DataType

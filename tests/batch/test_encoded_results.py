@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines.batch.encoding.results import encode_results
@@ -40,7 +40,6 @@ def _tables(draw: st.DrawFn) -> pa.RecordBatch:
     return pa.record_batch(columns)
 
 
-@settings(max_examples=100, deadline=None)
 @given(_tables())
 def test_each_row_is_what_it_would_be_by_itself(table: pa.RecordBatch) -> None:
     for row, encoded in zip(table.to_pylist(), encode_results(table), strict=True):

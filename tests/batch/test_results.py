@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
@@ -221,7 +221,6 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=200)
 @given(st.lists(st.lists(values, min_size=1, max_size=4), min_size=1, max_size=4))
 def test_pages_have_one_type_that_holds_all_of_their_values(pages: list[list[Any]]) -> None:
     arrays = [infer(page) for page in pages]

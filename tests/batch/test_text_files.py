@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines.batch.options.text_options import TextOptions
@@ -200,7 +200,6 @@ CELLS = st.lists(st.sampled_from(["a", "1", ",", '"', "\r\n", "\n", " ", "é"]),
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=8),
     st.sampled_from(["\n", "\r\n"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spooled_pipelines.server.core.limits.queue_limits import QueueLimiter, QueueLimits
@@ -15,7 +15,6 @@ asks = st.lists(st.tuples(st.integers(0, 100_000), st.integers(0, 10_000)), max_
 
 
 @given(rates, bursts, asks)
-@settings(max_examples=300, deadline=None)
 def test_no_window_of_time_lets_out_more_than_its_share_and_the_burst(
     rate: float, burst: int | None, asked: list[tuple[int, int]]
 ) -> None:
