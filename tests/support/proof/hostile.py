@@ -123,7 +123,9 @@ class Hostile:
             return self.random.random() < 0.5
         if field.type == FieldDescriptor.TYPE_ENUM:
             return self.random.choice((0, 1, 6, 99))
-        return self.random.choice(USUAL_NUMBERS if self.random.random() < 0.9 else NUMBERS)
+        number = self.random.choice(USUAL_NUMBERS if self.random.random() < 0.9 else NUMBERS)
+        unsigned = field.type in (FieldDescriptor.TYPE_UINT32, FieldDescriptor.TYPE_UINT64)
+        return abs(number) if unsigned else number
 
     def _text(self, name: str) -> str:
         """Mostly something that fits the field, so that it gets past the first check."""
