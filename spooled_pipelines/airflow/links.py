@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
-from spooled_pipelines.airflow.batch_refs import BatchRef, parse_batch_refs
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef, parse_batch_refs
 from spooled_pipelines.airflow.hooks import SpooledHook
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 

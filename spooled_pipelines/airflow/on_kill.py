@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from logging import Logger
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.airflow.batch_refs import BatchRef
-from spooled_pipelines.airflow.versions import AirflowException
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef
+from spooled_pipelines.airflow.platform.versions import AirflowException
 from spooled_pipelines.errors import NotFoundError, SpooledError
 from spooled_pipelines.orchestration.run_batches import run_batch_id
 

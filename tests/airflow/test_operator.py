@@ -24,7 +24,7 @@ from airflow.sdk.io import attach
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator
 from spooled_pipelines.airflow.operators.enqueue_request import batch_name
-from spooled_pipelines.airflow.versions import AirflowFailException
+from spooled_pipelines.airflow.platform.versions import AirflowFailException
 from spooled_pipelines.batch.options.row_options import BatchOptions, JobOptions
 from spooled_pipelines.errors import InvalidArgumentError, SourceError, UnavailableError
 from tests.support.airflow_versions import DagSerialization

@@ -16,7 +16,7 @@ from airflow.sdk import DAG, Asset, Connection, XComArg
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor, enqueue_batch
-from spooled_pipelines.airflow.versions import AirflowFailException, AirflowSkipException
+from spooled_pipelines.airflow.platform.versions import AirflowFailException, AirflowSkipException
 from spooled_pipelines.errors import InvalidArgumentError, SourceError
 from tests.support.server_process import ServerProcess
 

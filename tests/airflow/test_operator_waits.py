@@ -29,14 +29,14 @@ from spooled_pipelines.airflow import (
     StreamJobsSensor,
 )
 from spooled_pipelines.airflow.operators.output_file import write_file
-from spooled_pipelines.airflow.triggers import BatchTrigger
-from spooled_pipelines.airflow.triggers import batch as batch_trigger
-from spooled_pipelines.airflow.versions import (
+from spooled_pipelines.airflow.platform.versions import (
     AirflowException,
     AirflowFailException,
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from spooled_pipelines.airflow.triggers import BatchTrigger
+from spooled_pipelines.airflow.triggers import batch as batch_trigger
 from spooled_pipelines.batch.outcome.ledger import AnyLedger
 from spooled_pipelines.errors import SourceError
 from tests.support.server_process import ServerProcess

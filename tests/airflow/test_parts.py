@@ -9,7 +9,7 @@ import pytest
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor
-from spooled_pipelines.airflow.versions import AirflowFailException, TaskDeferred
+from spooled_pipelines.airflow.platform.versions import AirflowFailException, TaskDeferred
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 

@@ -12,8 +12,8 @@ import airflow
 import jsonschema
 import pytest
 
+from spooled_pipelines.airflow.platform.versions import VERSION
 from spooled_pipelines.airflow.provider_info import get_provider_info
-from spooled_pipelines.airflow.versions import VERSION
 from tests.support.airflow_versions import runtime_hooks
 
 

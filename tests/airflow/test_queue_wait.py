@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import StreamJobsSensor
 from spooled_pipelines.airflow.arguments.queue_condition import NAMES, parse
-from spooled_pipelines.airflow.triggers import QueueTrigger
-from spooled_pipelines.airflow.versions import (
+from spooled_pipelines.airflow.platform.versions import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
+from spooled_pipelines.airflow.triggers import QueueTrigger
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 

@@ -15,14 +15,14 @@ from airflow.sdk import DAG, task
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.airflow import EnqueueBatchOperator, StreamJobsSensor
-from spooled_pipelines.airflow.triggers import BatchTrigger
-from spooled_pipelines.airflow.versions import (
+from spooled_pipelines.airflow.platform.versions import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
 )
+from spooled_pipelines.airflow.triggers import BatchTrigger
 from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.types import QueueStats

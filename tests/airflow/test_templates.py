@@ -21,7 +21,7 @@ from spooled_pipelines.airflow import (
     enqueue_batch,
 )
 from spooled_pipelines.airflow.operators import enqueue_options
-from spooled_pipelines.airflow.versions import AirflowFailException
+from spooled_pipelines.airflow.platform.versions import AirflowFailException
 from spooled_pipelines.errors import InvalidArgumentError
 from tests.support.server_process import ServerProcess
 

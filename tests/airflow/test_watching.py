@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.airflow.batch_refs import BatchRef
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef
 from spooled_pipelines.airflow.triggers import BatchTrigger, connection_pool, watch_hub
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from tests.support.server_process import ServerProcess

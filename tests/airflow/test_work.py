@@ -10,7 +10,7 @@ from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from spooled_pipelines import Job, SpooledClient
 from spooled_pipelines.airflow import SpooledWorkOperator
-from spooled_pipelines.airflow.versions import AirflowException, AirflowFailException
+from spooled_pipelines.airflow.platform.versions import AirflowException, AirflowFailException
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.worker import Discard
 from tests.support.server_process import ServerProcess

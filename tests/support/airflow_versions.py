@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines.airflow.versions import VERSION
+from spooled_pipelines.airflow.platform.versions import VERSION
 
 if TYPE_CHECKING or VERSION >= (3, 2):
     from airflow.dag_processing.dagbag import DagBag

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, TypeAlias, get_args
 
 from spooled_pipelines.airflow.arguments.templates import is_template
-from spooled_pipelines.airflow.versions import AirflowFailException, AirflowSkipException
+from spooled_pipelines.airflow.platform.versions import AirflowFailException, AirflowSkipException
 from spooled_pipelines.rpc import validation
 
 OnEmpty: TypeAlias = Literal["success", "skip", "fail"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.log import mask_secret
 
 from spooled_pipelines.airflow.hooks.connection import CONNECTION_TYPE, page_url, settings_of
-from spooled_pipelines.airflow.versions import (
+from spooled_pipelines.airflow.platform.versions import (
     AirflowNotFoundException,
     BaseHook,
     connection_of,

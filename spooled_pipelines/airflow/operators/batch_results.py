@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 
-from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
 from spooled_pipelines.airflow.arguments.opaque import describe
 from spooled_pipelines.airflow.arguments.templates import (
@@ -15,8 +14,8 @@ from spooled_pipelines.airflow.arguments.templates import (
     parse_number,
     refuse_templates,
 )
-from spooled_pipelines.airflow.batch_refs import parse_batch_refs
-from spooled_pipelines.airflow.events import NON_RETRYABLE
+from spooled_pipelines.airflow.handover.batch_refs import parse_batch_refs
+from spooled_pipelines.airflow.handover.events import NON_RETRYABLE
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink
 from spooled_pipelines.airflow.operators.batch_table import open_table
@@ -25,7 +24,8 @@ from spooled_pipelines.airflow.operators.output_file import (
     check_output_path,
     write_file,
 )
-from spooled_pipelines.airflow.versions import AirflowFailException
+from spooled_pipelines.airflow.platform import config
+from spooled_pipelines.airflow.platform.versions import AirflowFailException
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +113,7 @@ class BatchResultsOperator(WithHook, TextTemplates, BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """Return the queue, and the file that was written."""
-        from spooled_pipelines.airflow.lineage import of_wait
+        from spooled_pipelines.airflow.hooks.lineage import of_wait
 
         return of_wait(self, [self.path])
 

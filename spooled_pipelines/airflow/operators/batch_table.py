@@ -11,7 +11,7 @@ from spooled_pipelines.errors import InvalidArgumentError, SourceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from spooled_pipelines.airflow.batch_refs import BatchRef
+    from spooled_pipelines.airflow.handover.batch_refs import BatchRef
     from spooled_pipelines.client.sync.client import SpooledClient
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from spooled_pipelines.airflow.batch_refs import BatchRef
-from spooled_pipelines.airflow.events import batch_stats_dict
-from spooled_pipelines.airflow.versions import AirflowFailException, AirflowTaskTimeout
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef
+from spooled_pipelines.airflow.handover.events import batch_stats_dict
+from spooled_pipelines.airflow.platform.versions import AirflowFailException, AirflowTaskTimeout
 from spooled_pipelines.batch.outcome import verdict
 from spooled_pipelines.errors import BatchFailedError, BatchTimeoutError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger

@@ -14,7 +14,7 @@ from airflow.sdk import Asset, ObjectStoragePath
 from airflow.sdk.definitions._internal.mixins import ResolveMixin
 
 from spooled_pipelines.airflow.arguments.opaque import Opaque, describe, is_function, unwrap
-from spooled_pipelines.airflow.versions import BaseHook, determine_kwargs
+from spooled_pipelines.airflow.platform.versions import BaseHook, determine_kwargs
 from spooled_pipelines.errors import InvalidArgumentError
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.sdk import Asset, BaseOperator, XComArg
 
-from spooled_pipelines.airflow import config
 from spooled_pipelines.airflow.arguments.opaque import unwrap, wrap, wrap_arguments, wrap_function
 from spooled_pipelines.airflow.arguments.templates import TextTemplates, refuse_templates
-from spooled_pipelines.airflow.batch_refs import BatchRef
-from spooled_pipelines.airflow.events import EventStatus, WaitEvent
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef
+from spooled_pipelines.airflow.handover.events import EventStatus, WaitEvent
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import EnqueueGuard
@@ -25,7 +24,8 @@ from spooled_pipelines.airflow.operators.data_source import open_data, open_quer
 from spooled_pipelines.airflow.operators.enqueue_options import ROW_FIELDS
 from spooled_pipelines.airflow.operators.enqueue_request import EnqueueRequest, batch_name, made_by
 from spooled_pipelines.airflow.operators.output_file import write_file
-from spooled_pipelines.airflow.versions import AirflowFailException, AirflowTaskTimeout
+from spooled_pipelines.airflow.platform import config
+from spooled_pipelines.airflow.platform.versions import AirflowFailException, AirflowTaskTimeout
 from spooled_pipelines.batch.outcome.verdict import Rule
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 
@@ -329,7 +329,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """Return what was read, and the queue that it went to."""
-        from spooled_pipelines.airflow.lineage import of_enqueue
+        from spooled_pipelines.airflow.hooks.lineage import of_enqueue
 
         return of_enqueue(self)
 

@@ -20,9 +20,9 @@ from spooled_pipelines.airflow.arguments.templates import (
     parse_text,
     refuse_templates,
 )
-from spooled_pipelines.airflow.events import NON_RETRYABLE, batch_stats_dict
+from spooled_pipelines.airflow.handover.events import NON_RETRYABLE, batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
-from spooled_pipelines.airflow.versions import AirflowException, AirflowFailException
+from spooled_pipelines.airflow.platform.versions import AirflowException, AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_batch

@@ -21,13 +21,13 @@ from spooled_pipelines.airflow.arguments.templates import (
     parse_text,
     refuse_templates,
 )
-from spooled_pipelines.airflow.batch_refs import clear_advice, parse_batch_refs
-from spooled_pipelines.airflow.config import default_deferrable
-from spooled_pipelines.airflow.events import NON_RETRYABLE, OUTAGES, EventStatus, WaitEvent
+from spooled_pipelines.airflow.handover.batch_refs import clear_advice, parse_batch_refs
+from spooled_pipelines.airflow.handover.events import NON_RETRYABLE, OUTAGES, EventStatus, WaitEvent
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook, server_of
 from spooled_pipelines.airflow.links import BatchLink, QueueLink
 from spooled_pipelines.airflow.on_kill import cancel_batches, run_with_timeout
-from spooled_pipelines.airflow.versions import (
+from spooled_pipelines.airflow.platform.config import default_deferrable
+from spooled_pipelines.airflow.platform.versions import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -194,7 +194,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """Return the queue, with the counts."""
-        from spooled_pipelines.airflow.lineage import of_wait
+        from spooled_pipelines.airflow.hooks.lineage import of_wait
 
         return of_wait(self)
 

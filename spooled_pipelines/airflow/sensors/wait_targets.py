@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from spooled_pipelines.airflow.arguments import queue_condition
 from spooled_pipelines.airflow.arguments.queue_condition import OnMissing
-from spooled_pipelines.airflow.batch_refs import BatchGroupStats, BatchRef, clear_advice
-from spooled_pipelines.airflow.events import batch_stats_dict, queue_stats_dict
+from spooled_pipelines.airflow.handover.batch_refs import BatchGroupStats, BatchRef, clear_advice
+from spooled_pipelines.airflow.handover.events import batch_stats_dict, queue_stats_dict
+from spooled_pipelines.airflow.platform.versions import AirflowFailException
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
-from spooled_pipelines.airflow.versions import AirflowFailException
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error
 from spooled_pipelines.orchestration.progress_log import (
     batch_step,

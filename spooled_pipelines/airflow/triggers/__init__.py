@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import spooled_pipelines.airflow.versions  # noqa: F401 - it says which Airflow is needed, first
+import spooled_pipelines.airflow.platform.versions  # noqa: F401 - it says which Airflow is needed, first
 from spooled_pipelines._lazy import attach
 
 if TYPE_CHECKING:

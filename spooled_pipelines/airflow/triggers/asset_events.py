@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from spooled_pipelines.airflow.config import queue_poll_seconds
-from spooled_pipelines.airflow.events import batch_stats_dict
+from spooled_pipelines.airflow.handover.events import batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION
+from spooled_pipelines.airflow.platform.config import queue_poll_seconds
 from spooled_pipelines.airflow.triggers.connection_pool import pooled_client
 from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError

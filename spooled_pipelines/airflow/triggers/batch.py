@@ -19,13 +19,13 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from spooled_pipelines.airflow.arguments import queue_condition
 from spooled_pipelines.airflow.arguments.queue_condition import OnMissing
-from spooled_pipelines.airflow.batch_refs import (
+from spooled_pipelines.airflow.handover.batch_refs import (
     BatchGroupStats,
     BatchRef,
     name_batches,
     parse_batch_refs,
 )
-from spooled_pipelines.airflow.events import (
+from spooled_pipelines.airflow.handover.events import (
     EventStatus,
     WaitEvent,
     batch_stats_dict,
@@ -33,8 +33,8 @@ from spooled_pipelines.airflow.events import (
 )
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, server_of
 from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
+from spooled_pipelines.airflow.platform.versions import TaskDeferred
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
-from spooled_pipelines.airflow.versions import TaskDeferred
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
 from spooled_pipelines.errors import BatchError, BatchFailedError, SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_queue

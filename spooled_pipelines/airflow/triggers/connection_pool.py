@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from spooled_pipelines.airflow.batch_refs import BatchRef
-from spooled_pipelines.airflow.config import queue_poll_seconds
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef
 from spooled_pipelines.airflow.hooks import SpooledHook
+from spooled_pipelines.airflow.platform.config import queue_poll_seconds
 from spooled_pipelines.airflow.triggers.watch_hub import BatchHub, QueueHub, Subscription
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.types import BatchStats, QueueStats

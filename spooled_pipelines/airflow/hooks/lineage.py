@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import ObjectStoragePath
 
 from spooled_pipelines.airflow.hooks import SpooledHook
-from spooled_pipelines.airflow.versions import BaseHook
+from spooled_pipelines.airflow.platform.versions import BaseHook
 from spooled_pipelines.errors import SpooledError
 
 _COUNTS = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from spooled_pipelines.airflow.platform.versions import conf
 from spooled_pipelines.airflow.provider_info import CONFIG_OPTIONS, CONFIG_SECTION
-from spooled_pipelines.airflow.versions import conf
 from spooled_pipelines.errors import InvalidArgumentError
 
 

@@ -1,0 +1,1 @@
+"""Airflow itself: what differs between its versions, and its configuration."""
