@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.cli import doctor_network
 from spooled_pipelines.cli.error_output import describe
-from spooled_pipelines.cli.exit_codes import (
-    BAD_INPUT,
-    UNREACHABLE,
-    UsageError,
-    exit_code_of,
-)
+from spooled_pipelines.cli.exit_codes import BAD_INPUT, UNREACHABLE, UsageError, exit_code_of
 from spooled_pipelines.cli.profiles import chosen_profile
 from spooled_pipelines.client.key_permissions import check_permission
-from spooled_pipelines.errors import (
-    PermissionDeniedError,
-    ServerError,
-    SpooledError,
-)
+from spooled_pipelines.errors import PermissionDeniedError, ServerError, SpooledError
 from spooled_pipelines.wire.methods import QUEUE, Method
 
 if TYPE_CHECKING:

@@ -16,12 +16,7 @@ from IPython.lib.pretty import pretty
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.errors import AuthenticationError, RowsRejectedError
-from spooled_pipelines.notebook import (
-    ConfirmationNeededError,
-    bulk_enqueue,
-    connection,
-    watch,
-)
+from spooled_pipelines.notebook import ConfirmationNeededError, bulk_enqueue, connection, watch
 from spooled_pipelines.worker import Discard, Worker
 from tests.support.server_process import ServerProcess
 

@@ -13,11 +13,7 @@ from typing import Any
 import pytest
 
 from spooled_pipelines import Job, SpooledClient, connect
-from spooled_pipelines.errors import (
-    AuthenticationError,
-    InvalidArgumentError,
-    UnavailableError,
-)
+from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError, UnavailableError
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.worker import Discard, Settled, Worker, WorkerReport
 from tests.support.server_process import ServerProcess

@@ -9,11 +9,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from spooled_pipelines.batch.decoding.exact_columns import exact_column
-from spooled_pipelines.batch.decoding.payload_columns import (
-    MIXED,
-    PayloadColumns,
-    decode_columns,
-)
+from spooled_pipelines.batch.decoding.payload_columns import MIXED, PayloadColumns, decode_columns
 from spooled_pipelines.batch.values.exact_arrays import MisfitError, bool_as_number
 from spooled_pipelines.batch.values.table_arrays import table_array
 

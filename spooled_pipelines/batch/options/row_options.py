@@ -8,10 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
-from spooled_pipelines.batch.options.table_version import (
-    TableVersion,
-    parse_table_version,
-)
+from spooled_pipelines.batch.options.table_version import TableVersion, parse_table_version
 from spooled_pipelines.batch.options.text_options import TextOptions, parse_text_options
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.retry_backoff import RetryBackoffOption, is_backoff

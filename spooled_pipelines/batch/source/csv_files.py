@@ -18,12 +18,7 @@ from spooled_pipelines.batch.source.csv_records import (
     pieces,
     utf8_blocks,
 )
-from spooled_pipelines.batch.source.csv_types import (
-    ColumnFacts,
-    ColumnTypes,
-    cast,
-    column_types,
-)
+from spooled_pipelines.batch.source.csv_types import ColumnFacts, ColumnTypes, cast, column_types
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 

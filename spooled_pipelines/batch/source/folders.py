@@ -18,12 +18,7 @@ import pyarrow as pa
 
 from spooled_pipelines.batch.source import csv_files, lakes
 from spooled_pipelines.batch.source.files import KNOWN, file_format_of, open_file
-from spooled_pipelines.batch.source.location import (
-    Location,
-    brings_filesystem,
-    locate,
-    location_of,
-)
+from spooled_pipelines.batch.source.location import Location, brings_filesystem, locate, location_of
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.batch.source.type_compat import compatible_types

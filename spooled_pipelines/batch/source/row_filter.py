@@ -15,10 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spooled_pipelines.batch.options.row_options import RowFilter, RowOptions
-from spooled_pipelines.batch.options.table_version import (
-    TableVersion,
-    parse_table_version,
-)
+from spooled_pipelines.batch.options.table_version import TableVersion, parse_table_version
 from spooled_pipelines.batch.options.text_options import (
     DEFAULT_TEXT_OPTIONS,
     TextOptions,

@@ -61,10 +61,7 @@ def _optional(milliseconds: int | None) -> Timestamp | None:
 def job_bytes(record: JobRecord, organization: str) -> bytes:
     """Return a `spooled.v1.Job`, serialized."""
     leased = record.status == Status.PROCESSING
-    parts = [
-        _common(organization, _shared(record)),
-        field(_ID, record.job_id.encode()),
-    ]
+    parts = [_common(organization, _shared(record)), field(_ID, record.job_id.encode())]
     if record.last_error is not None:
         parts.append(field(_LAST_ERROR, record.last_error.encode()))
     if record.idempotency_key is not None:

@@ -28,12 +28,7 @@ from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.proof.canary import Canary
-from tests.support.proof.http2_peer import (
-    Peer,
-    hpack_integer,
-    literal,
-    message,
-)
+from tests.support.proof.http2_peer import Peer, hpack_integer, literal, message
 from tests.support.raw_calls import Caller, named
 from tests.support.server_process import API_KEY, ServerProcess
 

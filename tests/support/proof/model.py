@@ -16,14 +16,7 @@ from spooled_pipelines.server.core.jobs.settlements import Ending
 from spooled_pipelines.server.store.limits import WORKER_FORGOTTEN_MS
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.proof.model_limits import KeyLimits, QueueCaps, Topic
-from tests.support.proof.model_records import (
-    SETTLED,
-    Batch,
-    Job,
-    RefusalError,
-    Row,
-    moments,
-)
+from tests.support.proof.model_records import SETTLED, Batch, Job, RefusalError, Row, moments
 from tests.support.proof.model_turns import Line, Turns
 
 # Of the stores that are compared with it: so few that it happens.

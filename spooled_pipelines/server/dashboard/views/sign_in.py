@@ -15,11 +15,7 @@ from spooled_pipelines.server.dashboard.context import (
     refused,
     web_of,
 )
-from spooled_pipelines.server.dashboard.security import (
-    check_token,
-    form_of,
-    local_path,
-)
+from spooled_pipelines.server.dashboard.security import check_token, form_of, local_path
 from spooled_pipelines.server.dashboard.sessions import SESSION_SECONDS
 
 _SIGN_IN_SECONDS = 3_600

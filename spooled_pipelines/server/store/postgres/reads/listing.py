@@ -19,12 +19,7 @@ from spooled_pipelines.server.store.limits import LISTED_MAX, SEARCHED_MAX
 from spooled_pipelines.server.store.postgres.connections.database import Snapshot
 from spooled_pipelines.server.store.postgres.reads import reading
 from spooled_pipelines.server.store.postgres.reads.records import job_record, stored_key
-from spooled_pipelines.server.store.requests import (
-    BatchListing,
-    JobListing,
-    JobSearch,
-    following,
-)
+from spooled_pipelines.server.store.requests import BatchListing, JobListing, JobSearch, following
 from spooled_pipelines.server.store.rows import queue_control, waiting_errors
 
 _WIDTH = len(Counts._fields)

@@ -15,11 +15,7 @@ from spooled_pipelines.server.core.jobs.records import Counts, Status
 from spooled_pipelines.server.core.jobs.turns import Participant
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store.postgres.connections import notify_payloads
-from spooled_pipelines.server.store.postgres.connections.database import (
-    Connection,
-    fetch,
-    send,
-)
+from spooled_pipelines.server.store.postgres.connections.database import Connection, fetch, send
 from spooled_pipelines.server.store.postgres.queries import SQL
 from spooled_pipelines.server.store.postgres.transactions.context import StoreContext
 

@@ -9,10 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import repeat
 from typing import NamedTuple
 
-from spooled_pipelines.server.core.batches.records import (
-    Chunk,
-    ChunkStored,
-)
+from spooled_pipelines.server.core.batches.records import Chunk, ChunkStored
 from spooled_pipelines.server.core.batches.rules import (
     check_whole,
     due_of_chunk,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from spooled_pipelines.server.core.batches.rules import UPLOAD_GONE_MS
 from spooled_pipelines.server.core.jobs.records import Status
-from spooled_pipelines.server.core.jobs.rules import (
-    Expire,
-    LeaseExpiry,
-)
+from spooled_pipelines.server.core.jobs.rules import Expire, LeaseExpiry
 from spooled_pipelines.server.store.limits import SWEEP_JOBS
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transactions import Transaction, turns
