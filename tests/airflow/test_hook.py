@@ -251,7 +251,7 @@ class TestTestConnection:
         connect_airflow(server, extra={"organization": "acme"})
         good, message = SpooledHook().test_connection()
         assert not good
-        assert "not 'acme'" in message
+        assert "only looks at the organization 'acme'" in message
         connect_airflow(server, extra={"organization": "default"})
         good, message = SpooledHook().test_connection()
         assert good, message
