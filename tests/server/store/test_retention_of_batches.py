@@ -148,11 +148,11 @@ async def test_a_batch_that_is_not_settled_stays(keeping: Keep) -> None:
 
 async def test_an_empty_batch_goes_too_and_many_go_together(keeping: Keep) -> None:
     kit = await keeping(1, None, 2)
-    for number in range(250):
+    for number in range(120):
         await fill(kit, f"b{number}", *(str(number),) * (number % 2))
     await work(kit)
     await pass_days(kit, 3)
-    assert not any([await is_there(kit, f"b{number}") for number in range(0, 250, 7)])
+    assert not any([await is_there(kit, f"b{number}") for number in range(0, 120, 7)])
     assert await kit.queue_counts() == {}
 
 
