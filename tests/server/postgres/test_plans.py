@@ -146,6 +146,42 @@ async def test_no_statement_reads_a_whole_table(cluster: Cluster) -> None:
                         assert "jobs" not in below, f"{name} sorts jobs to find the first"
 
 
+async def test_thousands_of_jobs_of_a_lease_are_looked_up_by_their_numbers(
+    cluster: Cluster,
+) -> None:
+    """Also where the planner knows the table as it was before any of them had a lease."""
+    seqs = ", ".join(map(str, range(1, 2_001)))
+    literals = {
+        "queue": "1",
+        "seqs": f"ARRAY[{seqs}]",
+        "results": "array_fill(NULL::bytea, ARRAY[2000])",
+        "worker": "'w'",
+        "lease": "'a'",
+        "now": str(10**12),
+        "expiry": str(10**12),
+    }
+    url = cluster.database()
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(FILL.encode())
+        await configure(connection)
+        await connection.execute("ANALYZE")
+        for name in ("complete_chunk", "renew_chunk"):
+            asked = list(dict.fromkeys(re.findall(r"%\((\w+)\)s", SQL[name].decode())))
+            statement = SQL[name].decode() % {one: f"${n}" for n, one in enumerate(asked, 1)}
+            # As it is with a statement that a connection runs, and not with one that is explained.
+            await connection.execute(f"PREPARE {name} AS {statement}".encode())
+            given = ", ".join(literals[one] for one in asked)
+            explain = f"EXPLAIN (FORMAT JSON) EXECUTE {name} ({given})"
+            ((plan,),) = await (await connection.execute(explain.encode())).fetchall()
+            reads = [
+                node
+                for node in nodes(plan[0]["Plan"])
+                if node.get("Relation Name") == "jobs" and node["Node Type"] != "ModifyTable"
+            ]
+            assert reads, name
+            assert all("n.seq" in node.get("Index Cond", "") for node in reads), name
+
+
 async def test_whoever_waits_looks_again_when_it_is_not_known_what_changed() -> None:
     notifier = Notifier()
     with notifier.subscribe() as subscription:
