@@ -598,18 +598,22 @@ class FindBatchJobsResponse(_message.Message):
     def __init__(self, jobs: _Optional[_Iterable[_Union[_spooled_pb2.Job, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ClaimChunksRequest(_message.Message):
-    __slots__ = ("queue_name", "worker_id", "lease_duration_secs", "max_jobs", "max_bytes")
+    __slots__ = ("queue_name", "worker_id", "lease_duration_secs", "max_jobs", "max_bytes", "lease_id", "unanswered")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_DURATION_SECS_FIELD_NUMBER: _ClassVar[int]
     MAX_JOBS_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERED_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     worker_id: str
     lease_duration_secs: int
     max_jobs: int
     max_bytes: int
-    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_duration_secs: _Optional[int] = ..., max_jobs: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+    lease_id: str
+    unanswered: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_duration_secs: _Optional[int] = ..., max_jobs: _Optional[int] = ..., max_bytes: _Optional[int] = ..., lease_id: _Optional[str] = ..., unanswered: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ClaimChunksResponse(_message.Message):
     __slots__ = ("chunks",)

@@ -58,3 +58,5 @@ SETTLED_PER_MESSAGE_MAX = 1_000
 RETRY_DELAY_SECONDS_MAX = 30 * 24 * 3_600
 # How long a job that is throttled may hold its queue.
 HOLD_SECONDS_MAX = 24 * 3_600
+# Leases of claims without an answer that a claim may name.
+UNANSWERED_MAX = 100

@@ -119,18 +119,22 @@ class EnqueueResponse(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., created: _Optional[bool] = ...) -> None: ...
 
 class DequeueRequest(_message.Message):
-    __slots__ = ("queue_name", "worker_id", "lease_duration_secs", "batch_size", "limit")
+    __slots__ = ("queue_name", "worker_id", "lease_duration_secs", "batch_size", "limit", "lease_id", "unanswered")
     QUEUE_NAME_FIELD_NUMBER: _ClassVar[int]
     WORKER_ID_FIELD_NUMBER: _ClassVar[int]
     LEASE_DURATION_SECS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    UNANSWERED_FIELD_NUMBER: _ClassVar[int]
     queue_name: str
     worker_id: str
     lease_duration_secs: int
     batch_size: int
     limit: int
-    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_duration_secs: _Optional[int] = ..., batch_size: _Optional[int] = ..., limit: _Optional[int] = ...) -> None: ...
+    lease_id: str
+    unanswered: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queue_name: _Optional[str] = ..., worker_id: _Optional[str] = ..., lease_duration_secs: _Optional[int] = ..., batch_size: _Optional[int] = ..., limit: _Optional[int] = ..., lease_id: _Optional[str] = ..., unanswered: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DequeueResponse(_message.Message):
     __slots__ = ("jobs",)

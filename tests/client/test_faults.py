@@ -131,6 +131,10 @@ async def test_a_dequeue_whose_answer_was_lost_is_not_repeated(
         await taking
     assert caught.value.details["attempts"] == 1
     assert (await direct.queue_stats(queue)).processing == 1
+    # The next one gives back what this one was not told of.
+    jobs = await client.dequeue(queue, WORKER, batch_size=2)
+    assert sorted(job.payload["n"] for job in jobs) == [0, 1]
+    assert {job.deliveries for job in jobs} == {1}
 
 
 async def test_a_settling_call_without_a_lease_is_not_repeated(

@@ -27,6 +27,7 @@ from spooled_pipelines.rpc.aio.runtime import in_thread
 from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, BatchExtension, ConnectionSettings
 from spooled_pipelines.rpc.struct import from_struct
+from spooled_pipelines.rpc.unanswered_claims import UnansweredClaims
 from spooled_pipelines.types import (
     EnqueueResult,
     FailResult,
@@ -76,6 +77,7 @@ class AsyncSpooledClient(
         on_away = None if self._file is None else self._file.take_over_in_background
         self._connection = AsyncConnection(self._settings, on_away)
         self._schemas = AsyncPayloadSchemas(self._connection)
+        self.claims = UnansweredClaims()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r})"
@@ -159,8 +161,9 @@ class AsyncSpooledClient(
         request = requests.dequeue(
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
-        # Not repeatable: the jobs of a lost response would be nobody's until their leases end.
-        response = await self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
+        # Not repeatable: the jobs of a lost response go back with the next call.
+        with self.claims.asking(request):
+            response = await self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
         schemas = await self._schemas.of(response.jobs)
         return [decode.job_from(job, schemas) for job in response.jobs]
 

@@ -59,6 +59,10 @@ class AsyncProcessStream(AsyncClosing):
         message = requests.dequeue(
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
+        await self.ask_for_jobs(message)
+
+    async def ask_for_jobs(self, message: spooled_v1.DequeueRequest) -> None:
+        """Ask as this message says."""
         await self._ask("dequeue", None, spooled_v1.ProcessRequest(dequeue=message))
 
     async def complete(

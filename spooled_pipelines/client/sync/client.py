@@ -28,6 +28,7 @@ from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.rpc.sync.closing import Closing
 from spooled_pipelines.rpc.sync.connection import Connection
 from spooled_pipelines.rpc.sync.runtime import in_thread
+from spooled_pipelines.rpc.unanswered_claims import UnansweredClaims
 from spooled_pipelines.types import (
     EnqueueResult,
     FailResult,
@@ -75,6 +76,7 @@ class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
         on_away = None if self._file is None else self._file.take_over_in_background
         self._connection = Connection(self._settings, on_away)
         self._schemas = PayloadSchemas(self._connection)
+        self.claims = UnansweredClaims()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings.name!r})"
@@ -158,8 +160,9 @@ class SpooledClient(BatchCalls, JobLists, QueueCalls, WorkerCalls, Closing):
         request = requests.dequeue(
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
-        # Not repeatable: the jobs of a lost response would be nobody's until their leases end.
-        response = self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
+        # Not repeatable: the jobs of a lost response go back with the next call.
+        with self.claims.asking(request):
+            response = self._connection.unary(QUEUE["Dequeue"], request, repeatable=False)
         schemas = self._schemas.of(response.jobs)
         return [decode.job_from(job, schemas) for job in response.jobs]
 

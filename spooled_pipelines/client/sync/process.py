@@ -60,6 +60,10 @@ class ProcessStream(Closing):
         message = requests.dequeue(
             queue_name, worker_id, batch_size=batch_size, lease_seconds=lease_seconds
         )
+        self.ask_for_jobs(message)
+
+    def ask_for_jobs(self, message: spooled_v1.DequeueRequest) -> None:
+        """Ask as this message says."""
         self._ask("dequeue", None, spooled_v1.ProcessRequest(dequeue=message))
 
     def complete(

@@ -18,6 +18,7 @@ from spooled_pipelines.wire.well_known import Timestamp
 _LAST_SECOND = 253_402_300_799
 # An entry is seven bytes at least.
 _TAGS_MAX = limits.TAGS_MAX_BYTES // 7
+_LEASE_ID = re.compile("[0-9a-f]{32}")
 
 
 def queue_name(value: str, name: str = "queue_name") -> str:
@@ -208,6 +209,22 @@ def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
     if burst is not None and rate is None:
         raise invalid("burst needs a rate: give jobs_per_second too")
     return QueueLimits(rate, burst, in_flight)
+
+
+def lease_id(text: str) -> str | None:
+    """Return the lease id that a claim asks for; None where it names none."""
+    if text and _LEASE_ID.fullmatch(text) is None:
+        raise invalid(f"lease_id must be 32 lower-case hexadecimal digits, got {len(text)} others")
+    return text or None
+
+
+def unanswered(leases: Sequence[str]) -> Sequence[str]:
+    """Return the leases of claims without an answer."""
+    if len(leases) > limits.UNANSWERED_MAX:
+        raise invalid(f"unanswered must be at most {limits.UNANSWERED_MAX}, got {len(leases)}")
+    for lease in leases:
+        lease_id(lease)
+    return leases
 
 
 def lease_holder(job_id: str, worker: str, lease_id: str, *, lease_required: bool) -> LeaseHolder:

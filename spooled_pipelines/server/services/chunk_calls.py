@@ -11,7 +11,7 @@ from spooled_pipelines.server.core import ids, validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.jobs.settlements import ChunkSettlement, Incomplete, LeasedJobs
-from spooled_pipelines.server.services.claiming import claim
+from spooled_pipelines.server.services.claiming import claim, take_back
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
 from spooled_pipelines.server.services.outcomes import incomplete, refused, settled
@@ -35,8 +35,9 @@ async def claim_chunks(
         validation.lease_ms("lease_duration_secs", request.lease_duration_secs),
         most or 1,
         size or ANSWER_BYTES,
-        ids.new_lease_id(),
+        validation.lease_id(request.lease_id) or ids.new_lease_id(),
     )
+    await take_back(context, caller, request)
     jobs = await claim(context, caller, asked)
     return batch_v1.ClaimChunksResponse(chunks=[_chunk(caller.organization, jobs)] if jobs else [])
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spooled_pipelines.server.auth import Caller
+from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.jobs.settlements import GiveBack, LeaseHolder, Settlement
 from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.store.requests import ClaimRequest
+from spooled_pipelines.server.store.requests import ClaimRequest, LostClaims
+from spooled_pipelines.wire import batch_v1, spooled_v1
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,18 @@ async def claim(context: ServiceContext, caller: Caller, request: ClaimRequest) 
     except asyncio.CancelledError:
         context.background.spawn(_give_back_claimed(context, caller, claiming), "give-back")
         raise
+
+
+async def take_back(
+    context: ServiceContext,
+    caller: Caller,
+    request: batch_v1.ClaimChunksRequest | spooled_v1.DequeueRequest,
+) -> None:
+    """Give back what earlier claims leased whose answers the caller did not get."""
+    leases = validation.unanswered(request.unanswered)
+    if leases:
+        lost = LostClaims(request.queue_name, request.worker_id, leases)
+        await context.store.take_back(caller.organization, lost)
 
 
 def give_back(context: ServiceContext, caller: Caller, jobs: Sequence[JobRecord]) -> None:

@@ -36,15 +36,19 @@ class JobStream:
         self._caller = caller
         self._consumer = consumer
         self._lease_ms = lease_ms
+        self._lease_id: str | None = None
         self._max_concurrent = max_concurrent
         self._asked = 0
         self._held: set[str] = set()
         self._subscription = context.notifier.subscribe()
 
-    def ask(self, count: int, lease_ms: int) -> None:
-        """Push `count` jobs, now or as they come, in place of the rest of an earlier request."""
+    def ask(self, count: int, lease_ms: int, lease_id: str | None) -> None:
+        """Push `count` jobs, now or as they come, in place of the rest of an earlier request.
+
+        All get the lease of this id; without one, each gets a lease of its own.
+        """
         self._asked = count
-        self._lease_ms = lease_ms
+        self._lease_ms, self._lease_id = lease_ms, lease_id
         self._subscription.wake()
 
     def resize(self, max_concurrent: int, lease_ms: int) -> None:
@@ -68,7 +72,11 @@ class JobStream:
                 claimed: list[JobRecord] = []
                 if room > 0:
                     asked = ClaimRequest(
-                        consumer.queue_name, consumer.worker_id, self._lease_ms, room
+                        consumer.queue_name,
+                        consumer.worker_id,
+                        self._lease_ms,
+                        room,
+                        lease_id=self._lease_id,
                     )
                     claimed = await claim(context, caller, asked)
                 if not claimed:

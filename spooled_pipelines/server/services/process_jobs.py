@@ -12,7 +12,7 @@ from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services import lease_calls
-from spooled_pipelines.server.services.claiming import Consumer, give_back
+from spooled_pipelines.server.services.claiming import Consumer, give_back, take_back
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes
 from spooled_pipelines.server.services.heartbeats import heartbeat
@@ -108,6 +108,7 @@ class _Conversation:
         if kind == "heartbeat":
             return ProcessResponse(heartbeat_ack=await self._heartbeat(request.heartbeat))
         if kind == "dequeue":
+            await take_back(context, caller, request.dequeue)
             self._dequeue(request.dequeue)
             return None
         if kind == "subscribe":
@@ -120,7 +121,8 @@ class _Conversation:
         consumer = _consumer(request)
         lease = validation.lease_ms("lease_duration_secs", request.lease_duration_secs)
         count = validation.batch_size(request.batch_size, request.limit)
-        self._pusher("dequeue", consumer, lease, None).ask(count, lease)
+        asked = self._pusher("dequeue", consumer, lease, None)
+        asked.ask(count, lease, validation.lease_id(request.lease_id))
 
     def _subscribe(self, request: SubscribeRequest) -> None:
         """Push jobs while fewer than max_concurrent of them are unsettled."""

@@ -11,7 +11,7 @@ from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services import lease_calls
-from spooled_pipelines.server.services.claiming import Consumer, claim
+from spooled_pipelines.server.services.claiming import Consumer, claim, take_back
 from spooled_pipelines.server.services.context import KEY_ELSEWHERE, ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
 from spooled_pipelines.server.services.job_stream import JobStream
@@ -46,7 +46,9 @@ class QueueService:
             validation.worker_id(request.worker_id),
             validation.lease_ms("lease_duration_secs", request.lease_duration_secs),
             validation.batch_size(request.batch_size, request.limit),
+            lease_id=validation.lease_id(request.lease_id),
         )
+        await take_back(self._context, caller, request)
         jobs = await claim(self._context, caller, asked)
         return b"".join(field(1, job_bytes(job, caller.organization)) for job in jobs)
 

@@ -63,6 +63,7 @@ from spooled_pipelines.server.store.requests import (
     Heartbeat,
     JobQuery,
     KeyQuery,
+    LostClaims,
     QueueSelector,
 )
 
@@ -276,6 +277,9 @@ class JobStore(Protocol):
         """Return what the store takes, by its parts."""
 
     # Workers
+
+    async def take_back(self, organization: str, lost: LostClaims) -> int:
+        """Give back what was claimed without an answer; return how many jobs."""
 
     async def end_worker(self, organization: str, worker: DeadWorker) -> int:
         """End every lease of a worker whose process died; return how many there were."""

@@ -29,6 +29,15 @@ class ClaimRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LostClaims:
+    """Leases that a worker was given of a queue, and does not know of."""
+
+    queue_name: str
+    worker_id: str
+    lease_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSelector:
     """A batch: its newest generation, or (for a cancel) all up to this one; None: all.
 

@@ -244,9 +244,10 @@ class Fetcher:
             max_bytes=most,
         )
         # Not repeatable, as a Dequeue.
-        answer = await self._client.connection.unary(
-            BATCH["ClaimChunks"], request, repeatable=False
-        )
+        with self._client.claims.asking(request):
+            answer = await self._client.connection.unary(
+                BATCH["ClaimChunks"], request, repeatable=False
+            )
         chunks = []
         for each in answer.chunks:
             schemas = await self._schemas.named(zip(each.schema_ids, each.job_ids, strict=False))

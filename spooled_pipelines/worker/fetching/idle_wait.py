@@ -9,7 +9,9 @@ from dataclasses import replace
 from spooled_pipelines.client import AsyncSpooledClient
 from spooled_pipelines.client.aio.process import AsyncProcessStream
 from spooled_pipelines.errors import SpooledError
+from spooled_pipelines.rpc.requests import dequeue
 from spooled_pipelines.types import Job
+from spooled_pipelines.wire.spooled_v1 import DequeueRequest
 from spooled_pipelines.worker.clock import Clock
 from spooled_pipelines.worker.log import logger
 from spooled_pipelines.worker.settings import WorkerSettings
@@ -45,6 +47,7 @@ class IdleSubscription:
         self._stream: AsyncProcessStream | None = None
         self._reader: asyncio.Task[None] | None = None
         self.is_open = False
+        self._claim = DequeueRequest()
 
     async def request(self) -> None:
         """Ask for the next job, unless it is asked for already."""
@@ -54,16 +57,17 @@ class IdleSubscription:
             if self._stream is None:
                 self._stream = self._client.process_jobs()
                 self._reader = asyncio.ensure_future(self._read(self._stream))
-            await self._stream.dequeue(
+            self._claim = dequeue(
                 self._queue_name,
                 self._settings.worker_id,
-                batch_size=1,
                 lease_seconds=self._settings.lease_seconds,
             )
+            self._client.claims.name(self._claim)
+            self.is_open = True
+            await self._stream.ask_for_jobs(self._claim)
         except SpooledError as error:
             logger.debug("no standing request for a job: %s", error)
-        else:
-            self.is_open = self._stream is not None
+            self._end()
 
     async def close(self) -> None:
         """Withdraw the request. A job that is already on its way is still taken."""
@@ -91,8 +95,14 @@ class IdleSubscription:
         except SpooledError as error:
             logger.debug("the stream for the next job ended: %s", error)
         finally:
-            self.is_open = False
+            self._end()
             self._stream = None
+
+    def _end(self) -> None:
+        """Note that a job may be lost that was claimed for a request which is open still."""
+        if self.is_open:
+            self._client.claims.note(self._claim)
+        self.is_open = False
 
 
 def called(job: Job, queue_name: str) -> Job:

@@ -10,6 +10,7 @@ import pytest
 from spooled_pipelines.server.core.errors import LEASE_EXPIRED, LEASE_MISMATCH
 from spooled_pipelines.server.core.jobs.records import JobRecord, Status
 from spooled_pipelines.server.core.jobs.settlements import Completion, Failure, LeaseHolder
+from spooled_pipelines.server.store.requests import ClaimRequest, LostClaims
 from tests.support.store_kit import ORGANIZATION, StoreKit, holder, refused, settle_one
 
 
@@ -200,3 +201,28 @@ async def test_a_sweep_takes_back_more_than_one_lot(kit: StoreKit) -> None:
     kit.clock.advance(31)
     await kit.store.sweep()
     assert await kit.counts() == {"pending": 2_500}
+
+
+async def test_claims_without_an_answer_are_taken_back_by_their_worker_alone(
+    kit: StoreKit,
+) -> None:
+    ids = [await kit.enqueue() for _ in range(5)]
+    other = await kit.enqueue("other")
+    leases = [f"{number:032x}" for number in range(4)]
+    holders = (("q", "w"), ("q", "w"), ("q", "v"), ("other", "w"))
+    for lease, (queue, worker) in zip(leases, holders, strict=True):
+        asked = ClaimRequest(queue, worker, 30_000, 1, lease_id=lease)
+        await kit.store.claim(ORGANIZATION, asked)
+    kit.changed()
+    lost = LostClaims("q", "w", [leases[1], leases[2], leases[3], "f" * 32])
+    assert await kit.store.take_back("another", lost) == 0
+    assert await kit.store.take_back(ORGANIZATION, lost) == 1
+    assert kit.changed().ready_queues
+    jobs = [await kit.job(job_id) for job_id in [*ids, other]]
+    held = [job.worker_id for job in jobs]
+    assert held == ["w", None, "v", None, None, "w"]
+    # As if it had not been handed out.
+    assert (jobs[1].status, jobs[1].deliveries) == (Status.PENDING, 0)
+    assert await kit.store.attempts(ORGANIZATION, ids[1]) == []
+    assert [job.job_id for job in await kit.claim(1)] == [ids[1]]
+    assert await kit.store.recount() == []

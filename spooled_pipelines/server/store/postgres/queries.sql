@@ -631,6 +631,13 @@ FROM jobs WHERE seq IN (
 ) AND status = 3 AND organization + 0 = %(organization)s AND worker_id = %(worker_id)s
 ORDER BY seq FOR UPDATE
 
+-- name: lock_unanswered
+-- Return the jobs of a queue that a worker has leased by some leases, to be changed.
+SELECT jobs.seq, {locked_columns}
+FROM jobs WHERE status = 3 AND lease_expires_at > 0 AND queue + 0 = %(queue)s
+    AND worker_id = %(worker_id)s AND lease_id = ANY(%(leases)s)
+ORDER BY seq FOR UPDATE
+
 -- name: lock_too_late
 -- Return jobs that did not start in time, to be changed.
 SELECT jobs.seq, {locked_columns}

@@ -248,6 +248,7 @@ class PostgresStore(Service):
 
     sizes = _reads(reading.sizes)
 
+    take_back = _shielded(settling.take_back)
     end_worker = _shielded(settling.end_worker)
     register_worker = _shielded(workers.register)
     heartbeat = _shielded(workers.heartbeat)

@@ -389,6 +389,12 @@ SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
 WHERE status = 3 AND lease_expires_at > 0 AND organization = :organization
     AND worker_id = :worker_id
 
+-- name: lock_unanswered
+-- Return the jobs of a queue that a worker has leased by some leases, to be changed.
+SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_leased
+WHERE status = 3 AND lease_expires_at > 0 AND queue = :queue
+    AND worker_id = :worker_id AND lease_id IN (SELECT value FROM json_each(:leases))
+
 -- name: lock_too_late
 -- Return jobs that did not start in time, to be changed.
 SELECT jobs.seq, {locked_columns} FROM jobs INDEXED BY jobs_expiring

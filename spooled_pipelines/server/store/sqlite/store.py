@@ -328,6 +328,7 @@ class SqliteStore(Service):
     depths = _reads(reading.depths)
     sizes = _reads(reading.sizes)
 
+    take_back = _writes(settling.take_back)
     end_worker = _writes(settling.end_worker)
     register_worker = _writes(workers.register)
     heartbeat = _writes(workers.heartbeat)

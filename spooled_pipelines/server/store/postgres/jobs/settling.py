@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids
@@ -22,11 +23,12 @@ from spooled_pipelines.server.core.jobs.settlements import (
     Death,
     FailOutcome,
     Failure,
+    GiveBack,
     LeaseHolder,
 )
 from spooled_pipelines.server.store.postgres.limits.queue_limits import slow_down
 from spooled_pipelines.server.store.postgres.transactions import StoreContext, Transaction, run
-from spooled_pipelines.server.store.requests import DeadWorker
+from spooled_pipelines.server.store.requests import DeadWorker, LostClaims
 
 
 class SettleRequest(NamedTuple):
@@ -137,6 +139,24 @@ async def judge(tx: Transaction, requests: Sequence[SettleRequest]) -> list[Sett
         await tx.write(jobs.values())
         await tx.commit()
     return outcomes
+
+
+async def take_back(context: StoreContext, organization: str, lost: LostClaims) -> int:
+    """Give back what was claimed without an answer; return how many jobs."""
+    place = await context.find_place(organization, lost.queue_name)
+    return 0 if place is None else await run(context, partial(_take_back, place[1], lost))
+
+
+async def _take_back(queue: int, lost: LostClaims, tx: Transaction) -> int:
+    values = {"queue": queue, "worker_id": lost.worker_id, "leases": list(lost.lease_ids)}
+    async with tx.pipeline():
+        await tx.begin()
+        held = await tx.locked("lock_unanswered", **values)
+        for job in held:
+            tx.deltas.apply(job, GiveBack(), tx.now)
+        await tx.write(held)
+        await tx.commit()
+    return len(held)
 
 
 async def end_worker(context: StoreContext, organization: str, worker: DeadWorker) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from spooled_pipelines.server.core import ids
@@ -20,10 +21,11 @@ from spooled_pipelines.server.core.jobs.settlements import (
     Death,
     FailOutcome,
     Failure,
+    GiveBack,
     LeaseHolder,
     Settlement,
 )
-from spooled_pipelines.server.store.requests import DeadWorker
+from spooled_pipelines.server.store.requests import DeadWorker, LostClaims
 from spooled_pipelines.server.store.sqlite.limits.queue_limits import slow_down
 from spooled_pipelines.server.store.sqlite.queries import SQL
 from spooled_pipelines.server.store.sqlite.transactions import Transaction
@@ -62,6 +64,17 @@ def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int
     tx.deltas.apply(job, Renewal(lease_ms), tx.now)
     tx.write(job)
     return tx.now + lease_ms
+
+
+def take_back(tx: Transaction, organization: str, lost: LostClaims) -> int:
+    """Give back what was claimed without an answer; return how many jobs."""
+    queue = tx.names.known_queue(tx.names.organization(organization), lost.queue_name)
+    values = {"worker_id": lost.worker_id, "leases": json.dumps(list(lost.lease_ids))}
+    held = tx.locked("lock_unanswered", queue=queue, **values)
+    for job in held:
+        tx.deltas.apply(job, GiveBack(), tx.now)
+        tx.write(job)
+    return len(held)
 
 
 def end_worker(tx: Transaction, organization: str, worker: DeadWorker) -> int:
