@@ -158,7 +158,9 @@ class CounterDeltas:
             self.count_error(job.batches, before.last_error or "", -1)
         if after.status == Status.DEADLETTER:
             self.count_error(job.batches, after.last_error or "")
-        if before.is_expired != after.is_expired:
+        if Status.CANCELLED in (before.status, after.status) and (
+            before.is_expired != after.is_expired
+        ):
             for row in (self.queues[job.queue], *[self.batches[batch] for batch in job.batches]):
                 row[_EXPIRED] += after.is_expired - before.is_expired
         if before.status == Status.PROCESSING and after.status != Status.PROCESSING:
@@ -172,7 +174,11 @@ class CounterDeltas:
 
     def lease_ended(self, seq: int, lease_id: str | None, queue: int, is_capped: int) -> None:
         """Note that a job is nobody's any longer."""
-        self.leases_ended((seq,), lease_id, queue, (is_capped,))
+        self.released.append((seq, lease_id))
+        if is_capped:
+            self.ready_queues.add(queue)
+            if is_capped < 0:
+                self.limit_keys.add((queue, is_capped))
 
     def leases_ended(
         self, seqs: Iterable[int], lease_id: str | None, queue: int, capped: Iterable[int]

@@ -316,6 +316,12 @@ UPDATE queue_limits SET level = :level, filled_at = :filled_at WHERE queue = :qu
 -- Return a job of an organization, to be changed.
 SELECT jobs.seq, {locked_columns} FROM jobs WHERE seq = :seq AND organization = :organization
 
+-- name: write_retry
+-- Write that a job failed, and when it is tried again.
+UPDATE jobs SET status = 1, retry_count = :retry_count, run_alone = 0, due_at = :due_at,
+    lease_expires_at = NULL, last_error = :last_error
+WHERE seq = :seq
+
 -- name: write_job
 -- Write what a transition made of a job.
 UPDATE jobs SET status = :status, retry_count = :retry_count, deliveries = :deliveries,
@@ -348,9 +354,9 @@ WHERE jobs.seq = CAST(n.key AS INTEGER) AND jobs.queue + 0 = :queue AND jobs.sta
     AND jobs.lease_expires_at + 0 > :now
 RETURNING seq, batch, linked, {is_capped}
 
--- name: find_queue_of_job
--- Return a job's number if it is of this queue.
-SELECT seq FROM jobs WHERE seq = :seq AND queue + 0 = :queue
+-- name: find_jobs_of_queue
+-- Return which of these jobs are of a queue.
+SELECT seq FROM jobs WHERE seq IN (SELECT value FROM json_each(:seqs)) AND queue + 0 = :queue
 
 -- name: renew_chunk
 -- Let the lease of jobs last longer where it lives.

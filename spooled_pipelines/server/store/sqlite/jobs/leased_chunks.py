@@ -24,16 +24,21 @@ def settle(tx: Transaction, organization: str, settlement: ChunkSettlement) -> d
     seqs = ids.job_numbers(tx.prefix, jobs.job_ids)
     done = _complete(tx, queue, settlement, seqs)
     outcomes: dict[int, Settled] = {}
-    for place in (place for place, seq in enumerate(seqs) if seq not in done):
+    rest = [place for place, seq in enumerate(seqs) if seq not in done]
+    if not rest:
+        return outcomes
+    there = _of_queue(tx, queue, [seqs[place] for place in rest])
+    asked: dict[int, Settlement] = {}
+    for place in rest:
         act = settlement.act(place)
         if isinstance(act, RefusedError):
             outcomes[place] = act
-        elif not _is_of_queue(tx, seqs[place], queue):
+        elif seqs[place] not in there:
             outcomes[place] = not_found(f"there is no job {jobs.job_ids[place]!r}")
         else:
-            one = [Settlement(jobs.holder(place), act)]
-            (outcomes[place],) = settling.settle(tx, organization, one)
-    return outcomes
+            asked[place] = Settlement(jobs.holder(place), act)
+    settled = settling.settle(tx, organization, list(asked.values()))
+    return outcomes | dict(zip(asked, settled, strict=True))
 
 
 def renew(tx: Transaction, organization: str, jobs: LeasedJobs, lease_ms: int) -> list[int]:
@@ -87,5 +92,7 @@ def _complete(
     return set(done)
 
 
-def _is_of_queue(tx: Transaction, seq: int | None, queue: int | None) -> bool:
-    return bool(tx.rows("find_queue_of_job", seq=seq, queue=queue))
+def _of_queue(tx: Transaction, queue: int | None, seqs: Sequence[int | None]) -> set[int]:
+    """Return the numbers of those jobs that are of the queue."""
+    known = json.dumps([seq for seq in seqs if seq is not None])
+    return {seq for (seq,) in tx.rows("find_jobs_of_queue", seqs=known, queue=queue)}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.jobs.counter_deltas import CounterDeltas, LockedJob
 from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.settlements import Ending
 from spooled_pipelines.server.core.limits.quotas import Quotas
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.store.sqlite.connections.id_cache import IdCache
@@ -133,6 +134,11 @@ class Transaction:
         send = self.connection.execute
         if job.ended is not None:
             send(SQL["add_attempt"], (job.seq, *job.ended, self.now, job.error))
+            if job.ended.ending == Ending.FAILED and state.status == Status.PENDING:
+                # Half as dear: the indexes of what a failure leaves as it is are left alone.
+                retry = (state.retry_count, state.due_at, state.last_error, job.seq)
+                send(SQL["write_retry"], retry)
+                return
         send(
             SQL["write_job"],
             (
