@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -32,6 +33,13 @@ HINTS = {
     "tls_client_certificate": "Set tls_client_certificate and tls_client_key in the profile.",
 }
 
+# How arguments of functions that a message names are given here.
+_AS_OPTIONS = (
+    (re.compile(r"\b(separator|encoding)=(?=')"), r"--\1 "),
+    (re.compile(r"\btypes=\{'(.*?)': '(\w+)'\}"), r"--type '\1=\2'"),
+    (re.compile(r"\bcolumn_names=\[\.\.\.\]"), "--column-name NAME, once for each"),
+)
+
 
 def print_error(message: str) -> None:
     """Print one line on standard error, which a terminal gets without a cut within a word."""
@@ -46,6 +54,8 @@ def describe(error: SpooledError) -> str:
     """Return what is wrong and what to do, with the first rejected rows if it is about rows."""
     hint = HINTS.get(error.reason or "", error.hint) if error.hint else ""
     message = f"{error.problem} {hint}".rstrip()
+    for argument, option in _AS_OPTIONS:
+        message = argument.sub(option, message)
     if isinstance(error, RowsRejectedError) and error.examples:
         rows = "; ".join(f"row {example.row}: {example.reason}" for example in error.examples[:3])
         message = f"{message} First: {rows}"

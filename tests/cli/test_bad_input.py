@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from spooled_pipelines import SpooledClient
+from tests.support.cli import command
 from tests.support.server_process import ServerProcess
 
 Spooled = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -203,3 +204,17 @@ def test_a_reader_that_has_enough_is_no_error(
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a;b\n1;2\n", "Say the file's own, --separator ';'."),
+        (b"a\ncaf\xe9\n", "such as --encoding 'latin-1' or 'cp1252'"),
+    ],
+)
+def test_advice_is_in_options_of_the_shell(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    done = command("plan", str(tmp_path / "t.csv"), "q", "--address", f"embedded:{tmp_path}/s.db")
+    assert done.code == 2
+    assert said in done.stderr
