@@ -101,7 +101,7 @@ def test_the_lock_meets_the_file_under_another_name(
         FileLock(other).take()
     code = (
         "import sys; from pathlib import Path\n"
-        "from spooled_pipelines.server.store.sqlite import filelock\n"
+        "from spooled_pipelines.server.store.sqlite.connections import filelock\n"
         "filelock.refuse_aliases = print\n"
         "filelock.FileLock(Path(sys.argv[1])).take()\n"
     )
