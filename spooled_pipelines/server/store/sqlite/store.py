@@ -16,6 +16,8 @@ from spooled_pipelines.server.core.batches.records import (
     BatchOpening,
     BatchRecord,
     CancelOutcome,
+    Chunk,
+    ChunkStored,
     RetryOutcome,
 )
 from spooled_pipelines.server.core.errors import (
@@ -268,7 +270,11 @@ class SqliteStore(Service):
         (record,) = await self.batches(organization, [opening.batch_id])
         return record
 
-    add_chunk = _writes(chunks.add_chunk)
+    async def add_chunk(self, organization: str, chunk: Chunk) -> ChunkStored:
+        return await self._writer.submit(
+            lambda tx: chunks.add_chunk(tx, organization, chunk), is_patient=True
+        )
+
     stored_chunks = _reads(reading.stored_chunks)
     finish_part = _may_refuse(batch_operations.finish_part)
     hear_upload = _writes(batch_operations.hear_upload)

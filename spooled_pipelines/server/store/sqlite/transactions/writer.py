@@ -26,8 +26,9 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 # Longer, and the first caller would wait for the others' sake.
 _GATHER_SECONDS = 0.05
-
-
+# Those that are many rows of one upload are gathered for longer, as long as nothing else waits:
+# an index of keys has them on all its pages, and each page is written once for each commit.
+_GATHER_ROWS_SECONDS = 0.2
 # Operations that are done as one: what one statement takes in without holding up the others.
 _ALIKE_MAX = 500
 
@@ -47,6 +48,8 @@ class _Request(NamedTuple):
     operation: Callable[[Transaction], Any]
     answer: asyncio.Future[Any]
     alike: Batchable | None = None
+    # Whether it may wait for more of the same to be committed with it.
+    is_patient: bool = False
 
 
 class _Gathered(NamedTuple):
@@ -93,18 +96,22 @@ class Writer:
         self._thread.start()
 
     def submit(
-        self, operation: Callable[[Transaction], T], alike: Batchable | None = None
+        self,
+        operation: Callable[[Transaction], T],
+        alike: Batchable | None = None,
+        *,
+        is_patient: bool = False,
     ) -> asyncio.Future[T]:
         """Return the operation's result, once it is durable.
 
         With others that are `alike` and gathered meanwhile it is done as one, by itself where that
-        fails.
+        fails. One that `is_patient` is one of many, of which the sender awaits the last.
         """
         answer: asyncio.Future[T] = self._loop.create_future()
         if self._closed:
             answer.set_exception(RefusedError("UNAVAILABLE", "the store is closed"))
         else:
-            self._requests.put(_Request(operation, answer, alike))
+            self._requests.put(_Request(operation, answer, alike, is_patient))
         return answer
 
     def load(self) -> StoreLoad:
@@ -151,7 +158,7 @@ class Writer:
         asked: list[asyncio.Future[Any]] = [first.answer]
         changes = CommitEvent()
         more = True
-        deadline = self._clock.now() + _GATHER_SECONDS * 1000
+        began, gathers_ms = self._clock.now(), _GATHER_ROWS_SECONDS * 1000
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             step = self._clock.step
@@ -159,22 +166,24 @@ class Writer:
                 self._shift_leases(step, changes)
             request: _Request | None = first
             while request is not None:
+                if not request.is_patient:
+                    gathers_ms = _GATHER_SECONDS * 1000
                 gathered = self._gather(request)
                 asked += [one.answer for one in gathered.alike[1:]]
                 answers += self._perform_alike(gathered.alike, changes)
                 request, more = gathered.following, gathered.more
-                if request is None and more and self._clock.now() < deadline:
+                if request is None and more and self._clock.now() < began + gathers_ms:
                     request, more = self._waiting()
                 if request is not None:
                     asked.append(request.answer)
             self._transaction.numbers.keep(self._connection)
-            began = time.perf_counter()
+            commit_began = time.perf_counter()
             self._connection.execute("COMMIT")
             if step:
                 self._clock.forget_step(step)
             # Not before: it may go at any moment, and only then is it answered.
             self._file.check()
-            changes.commit_seconds = time.perf_counter() - began
+            changes.commit_seconds = time.perf_counter() - commit_began
             self._faults.works()
         except (sqlite3.Error, MovedStoreError) as error:
             self._roll_back()
