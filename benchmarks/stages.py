@@ -22,6 +22,7 @@ from spooled_pipelines.batch.staging.chunks import Chunk
 from spooled_pipelines.batch.staging.idempotency import hash_sum, row_hashes
 from spooled_pipelines.batch.staging.prepare import prepare
 from spooled_pipelines.server.core.batches.records import ChunkStored
+from spooled_pipelines.server.core.jobs.turns import Rounds, length
 from spooled_pipelines.server.services.encoding import chunk_outcome
 from spooled_pipelines.server.services.validation.chunks import (
     CheckedChunk,
@@ -32,7 +33,7 @@ from spooled_pipelines.server.store.sqlite.connections.database import open_writ
 from spooled_pipelines.server.store.sqlite.transactions.bulk_insert import insert_rows
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, EnqueueBatchResponse, OpenBatch
 
-_UPLOAD = checked_upload(OpenBatch(batch_id="b", queue_name="q", upload_id="u"))
+_UPLOAD = checked_upload(OpenBatch(batch_id="b", queue_name="q", key_name="q", upload_id="u"))
 # As the store's numbers, in a database of its own.
 _ONE, _PENDING = 1, 1
 
@@ -123,6 +124,7 @@ def _columns(one: CheckedChunk, first: int) -> dict[str, Any]:
         "status": _PENDING,
         "priority": chunk.priorities,
         "due_at": None,
+        "round": Rounds(first * length(1), length(1), one.found.rows),
         "batch": _ONE,
         "max_retries": chunk.max_retries,
         "timeout_seconds": chunk.timeout_seconds,
