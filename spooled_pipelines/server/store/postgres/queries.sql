@@ -1615,7 +1615,8 @@ SELECT set_config('enable_seqscan', 'on', true), set_config('enable_hashjoin', '
 SELECT name, pg_table_size(id), pg_indexes_size(id), pg_stat_get_dead_tuples(id)
 FROM (
     SELECT name, to_regclass(name) AS id FROM unnest(ARRAY['jobs', 'attempts', 'batch_links',
-        'batches', 'batch_counters', 'queue_counters', 'turns', 'upload_chunks']) AS n (name)
+        'batches', 'batch_counters', 'queue_counters', 'turns', 'upload_chunks', 'leases',
+        'settlements']) AS n (name)
 ) AS t
 
 -- name: recount_queues
