@@ -67,11 +67,12 @@ class TLS:
                 data = path.read_bytes()
             except OSError as error:
                 raise InvalidArgumentError(
-                    f"TLS: {field_name} cannot be read from {path}: {error.strerror}"
+                    f"TLS: {field_name} cannot be read from {path}: {error.strerror}", reason="pem"
                 ) from error
         if b"-----BEGIN" not in data:
             raise InvalidArgumentError(
-                f"TLS: {field_name}: no PEM in {origin} (it has no -----BEGIN ...----- line)"
+                f"TLS: {field_name}: no PEM in {origin} (it has no -----BEGIN ...----- line)",
+                reason="pem",
             )
         return data
 

@@ -256,6 +256,21 @@ class TestTestConnection:
         good, message = SpooledHook().test_connection()
         assert good, message
 
+    def test_it_does_not_tell_which_files_there_are(
+        self, tmp_path: Path, connect_airflow: Callable[..., None]
+    ) -> None:
+        there = tmp_path / "there"
+        there.write_text("secret")
+        said = set()
+        for path in (there, tmp_path / "not-there"):
+            extra = {"tls": "on", "ca": str(path)}
+            connect_airflow(host="127.0.0.1", port=1, password=KEY, extra=extra)
+            said.add(SpooledHook().test_connection())
+        ((good, message),) = said
+        assert not good
+        assert "no PEM to read" in message
+        assert "there" not in message
+
     def test_no_server(self, connect_airflow: Callable[..., None]) -> None:
         with socket.socket() as taken:
             # Bound and not listening: nobody else can get this port meanwhile.

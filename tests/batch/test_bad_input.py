@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import resource
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spooled_pipelines import connect
+from spooled_pipelines.batch.spill.buffer import SpillBuffer
 from spooled_pipelines.errors import (
     AuthenticationError,
     InvalidArgumentError,
@@ -210,3 +213,19 @@ def test_rows_that_only_the_server_refuses_are_named_and_the_batch_stays_open(
     assert (batch.created, batch.duplicates, batch.rejected) == (0, 2, 1)
     assert batch.ledger["outcome"].to_pylist() == ["duplicate", "rejected", "duplicate"]
     assert (batch.stats().sealed, batch.stats().total) == (True, 2)
+
+
+def test_a_full_folder_for_what_is_put_aside_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    table = pa.table({"a": ["x" * 100_000]})
+    with closing(SpillBuffer(table.schema, memory_bytes=1)) as buffer:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # As on a full disk, no file of this process grows any further.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        try:
+            with pytest.raises(OSError, match=rf"rows cannot be put aside in {tmp_path} \("):
+                buffer.write(table.to_batches()[0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from time import monotonic
 
@@ -19,6 +20,7 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import ConnectionSettings
 from spooled_pipelines.wire.methods import QUEUE
 
+_log = logging.getLogger(__name__)
 BUDGET_SECONDS = 5.0
 # Any name works: the statistics of a queue without jobs are all zero.
 _QUEUE = "connection-test"
@@ -70,7 +72,11 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
     except DeadlineExceededError:
         return False, f"{where} {_SILENT}"
     except SpooledError as error:
-        return False, error.message
+        if error.reason != "pem":
+            return False, error.message
+        # Whoever may test connections is not to learn which files this machine has.
+        _log.warning("a connection cannot be tested: %s", error.message)
+        return False, "TLS: a file of this connection has no PEM to read; the log says more."
     if not may_enqueue:
         return False, (
             f"{where} accepts the API key, which has no permission to enqueue (it can be used to "

@@ -6,6 +6,7 @@ the process, however that ends.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from threading import Lock
@@ -34,7 +35,8 @@ class SpillBuffer:
 
     def write(self, record_batch: pa.RecordBatch) -> None:
         """Append a record batch; not possible after the first read."""
-        self._writer.write_batch(record_batch)
+        with _naming_the_folder():
+            self._writer.write_batch(record_batch)
         self.rows += record_batch.num_rows
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -65,7 +67,20 @@ class SpillBuffer:
     def _finish(self) -> None:
         if self._writing:
             self._writing = False
-            self._writer.close()
+            with _naming_the_folder():
+                self._writer.close()
+
+
+@contextlib.contextmanager
+def _naming_the_folder() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"rows cannot be put aside in {tempfile.gettempdir()} ({error.strerror}), which is "
+            "where TMPDIR says; name a folder there that has room",
+        ) from error
 
 
 class _Cursor:

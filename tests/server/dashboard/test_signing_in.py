@@ -116,6 +116,15 @@ async def test_signing_in_often_signs_out_no_other_key(
         assert (await first.get("/queues")).status_code == 303
 
 
+async def test_signing_in_counts_for_the_rate_limit(tmp_path: Path) -> None:
+    async with PagedWire(tmp_path, rate_limit=1) as wire, wire.visitor(None) as visitor:
+        statuses = []
+        for _ in range(3):
+            visitor.client.cookies.clear()
+            statuses.append((await visitor.sign_in(KEY)).status_code)
+    assert statuses == [303, 303, 429]
+
+
 async def test_a_session_ends_after_half_a_day_and_on_signing_out(paged: PagedWire) -> None:
     async with paged.visitor() as visitor, paged.visitor() as other:
         cookie = visitor.client.cookies[SESSION]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc.aio
 import pytest
 
+from spooled_pipelines.server.auth import rate_limit
 from spooled_pipelines.server.config.settings import OrganizationLimits
 from spooled_pipelines.wire import spooled_v1 as spooled
 from spooled_pipelines.wire.batch_v1 import EnqueueBatchRequest, JobChunk, OpenBatch
@@ -50,6 +52,24 @@ async def test_an_upload_is_told_what_was_stored_before_it_is_refused(
         assert "limit reached (8/10): of 3 new jobs none was stored" in text
         stats = await wire.call(spooled.GetQueueStatsRequest(queue_name="q"))
         assert stats.total == 8
+
+
+async def test_messages_of_streams_wait_for_their_turn_at_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(rate_limit, "asyncio", SimpleNamespace(sleep=note))
+    async with Wire(tmp_path, rate_limit=2) as wire, wire.conversation("ProcessJobs") as stream:
+        for _ in range(6):
+            beat = spooled.HeartbeatRequest(worker_id="w")
+            await stream.write(spooled.ProcessRequest(heartbeat=beat))
+            assert await stream.read() is not None
+    # The call itself and three of its messages are a burst; the others come half a second apart.
+    assert waits[:2] == [0.5, 1.0]
 
 
 async def test_an_organization_may_have_limits_of_its_own(tmp_path: Path) -> None:
