@@ -31,9 +31,9 @@ def database() -> bool:
     frame = flights(_ROWS)
     prepared = prepare(frame, "q", RowOptions())
     rows = [
-        (bytes.fromhex(key.decode()), piece)
+        (bytes.fromhex(key.decode()), payload)
         for chunk in prepared.chunks()
-        for key, piece in zip(chunk.keys.to_pylist(), chunk.encoded_rows.to_pylist(), strict=True)
+        for key, payload in zip(chunk.keys.to_pylist(), chunk.payloads(), strict=True)
     ]
     prepared.close()
     theirs, ours = in_turns(
