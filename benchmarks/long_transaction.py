@@ -36,7 +36,7 @@ from benchmarks.servers import API_KEY, server
 from benchmarks.tables import flights
 from spooled_pipelines import connect
 
-_CHUNK = 50_000
+_CHUNK, _TENTHS = 50_000, 10
 _WANTED = 0.8
 # What others do not get through in the time is enqueued all the same.
 _COUNTED = {PROCRASTINATE: 10_000}
@@ -126,7 +126,8 @@ def _worked(
                 )
                 last = done, seconds
                 tenths.append(tenth)
-            return bool(time.monotonic() < ends_at)
+            is_all = peer in _COUNTED and len(tenths) == _TENTHS
+            return not is_all and time.monotonic() < ends_at
 
         run_peer(peer, "work", where, counted, on_line)
     return tenths
