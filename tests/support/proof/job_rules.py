@@ -51,7 +51,7 @@ ACTS: dict[str, Act] = {
     "give up": GiveBack(begun=True),
     "die alone": Death(ERRORS[0], -9, others=0),
     "die": Death(ERRORS[1], 3, others=1),
-    "die together": Death(ERRORS[1], 3, others=5),
+    "die together": Death(ERRORS[1], 3, others=20),
 }
 _WHAT = (
     *("complete", "complete", "fail", "fail", "bury", "renew", "give up"),

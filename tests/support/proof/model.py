@@ -158,7 +158,7 @@ class Model:
 
     def die(self, job: Job, error: str, code: int, others: int) -> int | None:
         """For how many seconds the job waits whose process died; None where it is dead."""
-        job.run_alone = alone = self._half(job, others)
+        job.run_alone = alone = self._part(job, others)
         if not others and job.retry_count >= job.asked.max_retries:
             self._bury(job, error, Ending.DIED, code)
             return None
@@ -176,10 +176,13 @@ class Model:
         return 0
 
     @staticmethod
-    def _half(job: Job, others: int) -> int:
-        """With how many it runs next: half, unless its deliveries would end before one is left."""
-        half, left = (others + 2) // 2, max(MAX_DELIVERIES, job.asked.max_retries + 1)
-        return half if math.ceil(math.log2(half)) < left - job.deliveries else 1
+    def _part(job: Job, others: int) -> int:
+        """With how many it runs next: an eighth, unless too few deliveries are left for that."""
+        part = alone = math.ceil((others + 1) / 8)
+        left = max(MAX_DELIVERIES, job.asked.max_retries + 1) - job.deliveries
+        while alone > 1:
+            alone, left = math.ceil(alone / 8), left - 1
+        return part if left > 0 else 1
 
     def _release(self, job: Job) -> None:
         self.move(job, Status.PENDING)
