@@ -132,11 +132,14 @@ class Hostile:
         if self.random.random() < 0.1:
             return self.random.choice(NAMES)
         usual = {"queue_name": "q", "batch_id": "b", "worker_id": "w", "upload_id": "u"}
-        if name in ("job_id", "lease_id"):
+        if name in ("lease_id", "unanswered"):
+            leases = [one for one in self.known if len(one) == 32]
+            return self.random.choice([*leases, f"{self.random.randrange(9):032x}"])
+        if name == "job_id":
             return self.random.choice(self.known)
         if name in ("idempotency_key", "idempotency_keys"):
             return str(self.random.randrange(500))
-        return usual.get(name, f"{name} {self.random.randrange(100)}"[:100] if name else "x")
+        return usual.get(name, f"{name}-{self.random.randrange(100)}"[:100] if name else "x")
 
     def _mutated(self, method: Method) -> bytes:
         data = bytearray(self._valid(method) or b"\x0a")
