@@ -131,14 +131,14 @@ def enqueue(client: SpooledClient, jobs: int, name: str) -> Batch:
 def kill_now_and_then(
     replicas: list[ServerProcess], over: threading.Event, pause: float, chance: random.Random
 ) -> int:
-    """kill -9 of one of them, which comes back, every so often until `over`."""
-    kills = 0
-    while not over.wait(pause):
+    """kill -9 of one of them at once, which comes back, and every so often until `over`."""
+    for kills in itertools.count(1):
         one = chance.choice(replicas)
         one.kill()
         bring_back(one)
-        kills += 1
-    return kills
+        if over.wait(pause):
+            return kills
+    raise AssertionError("counted to the end")
 
 
 def bring_back(replica: ServerProcess) -> None:

@@ -88,7 +88,9 @@ SELECT organization, name, id FROM queues WHERE id = %(queue)s
 
 -- name: forget_earlier_name
 -- Note that a queue has an earlier name again.
-DELETE FROM earlier_names WHERE queue = %(queue)s AND name = %(name)s
+DELETE FROM earlier_names
+WHERE organization = (SELECT organization FROM queues WHERE id = %(queue)s) AND name = %(name)s
+    AND queue = %(queue)s
 
 -- name: rename_queue
 -- Give a queue another name.

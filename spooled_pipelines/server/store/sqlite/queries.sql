@@ -45,7 +45,9 @@ SELECT organization, name, id FROM queues WHERE id = :queue
 
 -- name: forget_earlier_name
 -- Note that a queue has an earlier name again.
-DELETE FROM earlier_names WHERE queue = :queue AND name = :name
+DELETE FROM earlier_names
+WHERE organization = (SELECT organization FROM queues WHERE id = :queue) AND name = :name
+    AND queue = :queue
 
 -- name: rename_queue
 -- Give a queue another name.
