@@ -10,6 +10,7 @@ from spooled_pipelines.server.store.postgres.transactions import StoreContext, T
 
 
 async def payload_schema(snapshot: Snapshot, organization: str, job_id: str) -> PayloadSchema:
+    """Return the schema of a job's payload."""
     values = {"organization": organization, "seq": ids.job_number(snapshot.prefix, job_id)}
     rows = await snapshot.rows("read_payload_schema", **values)
     if not rows:
@@ -18,6 +19,7 @@ async def payload_schema(snapshot: Snapshot, organization: str, job_id: str) -> 
 
 
 async def result_schema(snapshot: Snapshot, organization: str, batch_id: str) -> bytes | None:
+    """Return the schema of a batch's results, where it has one."""
     values = {"organization": organization, "batch_id": batch_id}
     rows = await snapshot.rows("read_result_schema", **values)
     return rows[0][0] if rows else None
@@ -26,6 +28,7 @@ async def result_schema(snapshot: Snapshot, organization: str, batch_id: str) ->
 async def keep_result_schema(
     context: StoreContext, organization: str, job_id: str, schema: bytes
 ) -> bytes:
+    """Keep the schema of the results of a job's batch, unless it has one; return which it has."""
     owner = await context.owner(organization)
 
     async def body(tx: Transaction) -> bytes:

@@ -29,6 +29,7 @@ from spooled_pipelines.server.store.postgres.upkeep import pruning
 async def open_batch(
     context: StoreContext, organization: str, opening: BatchOpening
 ) -> BatchRecord:
+    """Make a batch or find it."""
     owner, queue = await context.place(organization, opening.queue_name)
     check_key_name(opening, context.names.key_name(queue))
     opened = partial(_open, organization=organization, owner=owner, queue=queue, opening=opening)
@@ -130,6 +131,7 @@ async def finish_part(
 async def hear_upload(
     context: StoreContext, organization: str, batch_id: str, part_id: str, rows_id: str
 ) -> None:
+    """Note that an upload goes on."""
     owner = await context.owner(organization)
 
     async def hear(tx: Transaction) -> None:

@@ -36,6 +36,7 @@ from spooled_pipelines.server.store.steps import Progress, Step
 
 
 async def cancel(context: StoreContext, organization: str, selector: Selector) -> CancelOutcome:
+    """Cancel what has not started of a batch, or is pending on a queue now."""
     asked = selector.request_id
     if isinstance(selector, BatchSelector):
         return await _cancel_batch(context, organization, selector)
@@ -140,6 +141,7 @@ async def _retry_batch(
 async def revise(
     context: StoreContext, organization: str, revisions: Sequence[Revision]
 ) -> list[RefusedError | None]:
+    """Revise dead letters; return for each, in turn, why it stays as it is."""
     owner = await context.owner(organization)
     return await run(context, lambda tx: _revise(tx, owner, revisions))
 

@@ -31,6 +31,7 @@ async def note(
 
 
 async def page(snapshot: Snapshot, organization: str | None, before: int, limit: int) -> AuditPage:
+    """Return entries with a number below `before`, newest first."""
     values = {"before": before, "limit": limit + 1}
     if organization is None:
         rows = await snapshot.rows("list_audit", **values)

@@ -10,6 +10,7 @@ from spooled_pipelines.server.store.rows import key_record
 
 
 async def add(context: StoreContext, key: KeyRecord) -> None:
+    """Keep a new key."""
     owner = await context.owner(key.organization)
 
     async def body(tx: Transaction) -> None:
@@ -33,6 +34,8 @@ async def add(context: StoreContext, key: KeyRecord) -> None:
 
 
 async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRecord:
+    """End a key now."""
+
     async def body(tx: Transaction) -> KeyRecord:
         await tx.begin()
         which = {"key_id": key_id, "organization": organization}
@@ -48,17 +51,20 @@ async def revoke(context: StoreContext, organization: str, key_id: str) -> KeyRe
 
 
 async def every(snapshot: Snapshot) -> list[KeyRecord]:
+    """Return all keys, oldest first."""
     return [key_record(row) for row in await snapshot.rows("list_keys")]
 
 
 async def of_organization(
     snapshot: Snapshot, organization: str, after: tuple[int, str], limit: int
 ) -> list[KeyRecord]:
+    """Return keys of an organization behind that of this time and id, oldest first."""
     values = {"organization": organization, "made_at": after[0], "key_id": after[1], "limit": limit}
     rows = await snapshot.rows("list_keys_of_organization", **values)
     return [key_record(row) for row in rows]
 
 
 async def count(snapshot: Snapshot, organization: str) -> tuple[int, int]:
+    """Return how many keys there are, and how long the names of their queues are together."""
     ((keys, names),) = await snapshot.rows("count_keys", organization=organization)
     return keys, names

@@ -11,6 +11,7 @@ from spooled_pipelines.server.store.requests import Heartbeat
 
 
 async def register(context: StoreContext, organization: str, worker: WorkerRecord) -> None:
+    """Add a worker or update it."""
     owner, queue = await context.place(organization, worker.queue_name)
     now = context.clock.now()
     async with borrowed(context.pool) as connection:
@@ -35,6 +36,7 @@ async def register(context: StoreContext, organization: str, worker: WorkerRecor
 
 
 async def heartbeat(context: StoreContext, organization: str, heartbeat: Heartbeat) -> None:
+    """Note that a worker lives."""
     async with borrowed(context.pool) as connection:
         rows = await fetch(
             connection,
@@ -51,12 +53,14 @@ async def heartbeat(context: StoreContext, organization: str, heartbeat: Heartbe
 
 
 async def queue_of(snapshot: Snapshot, organization: str, worker_id: str) -> str | None:
+    """Return the queue that a worker is registered for; None where there is no such worker."""
     values = {"organization": organization, "worker_id": worker_id}
     rows = await snapshot.rows("find_queue_of_worker", **values)
     return rows[0][0] if rows else None
 
 
 async def deregister(context: StoreContext, organization: str, worker_id: str) -> bool:
+    """Forget a worker; False where there was none."""
     async with borrowed(context.pool) as connection:
         values = {"organization": organization, "worker_id": worker_id}
         return bool(await fetch(connection, "remove_worker", **values))

@@ -48,6 +48,7 @@ async def settle(
 async def renew(
     context: StoreContext, organization: str, jobs: LeasedJobs, lease_ms: int
 ) -> list[int]:
+    """Let the lease last this long from now; return the places of the jobs that are lost."""
     _, queue = await _place(context, organization, jobs)
     seqs = ids.job_numbers(context.prefix, jobs.job_ids)
 

@@ -160,6 +160,7 @@ async def _take_back(queue: int, lost: LostClaims, tx: Transaction) -> int:
 
 
 async def end_worker(context: StoreContext, organization: str, worker: DeadWorker) -> int:
+    """End every lease of a worker whose process died."""
     owner = await context.owner(organization)
     return await run(context, lambda tx: _end_worker(tx, owner, context, worker))
 

@@ -24,6 +24,7 @@ _LEASES, _LEASED_JOBS = 1_000, 20_000
 
 
 async def sweep(context: StoreContext) -> int | None:
+    """Release what is due and take back leases that ran out; returns the next such moment."""
     while True:
         while await run(context, _forget_leases):
             pass

@@ -92,6 +92,7 @@ async def write(tx: Transaction, limited: dict[int, Limited]) -> None:
 async def set_control(
     context: StoreContext, organization: str, queue_name: str, change: ControlChange
 ) -> QueueControl:
+    """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
     owner, queue = await context.place(organization, queue_name)
     await run(context, partial(_set_control, owner=owner, queue=queue, change=change))
     async with borrowed(context.pool) as connection:
@@ -170,6 +171,7 @@ async def earlier_names(snapshot: Snapshot) -> list[EarlierName]:
 
 
 async def control(snapshot: Snapshot, organization: str, queue_name: str) -> QueueControl:
+    """Return what holds a queue back."""
     return await _control(snapshot.connection, organization, queue_name, snapshot.now)
 
 

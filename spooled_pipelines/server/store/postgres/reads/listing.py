@@ -32,6 +32,7 @@ async def queues(
     after: str,
     limit: int,
 ) -> QueuePage:
+    """Return queues by name."""
     rows = await snapshot.rows(
         "list_queues_of_organization",
         organization=organization,
@@ -77,6 +78,7 @@ async def batches(snapshot: Snapshot, organization: str, listing: BatchListing) 
 async def workers(
     snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
+    """Return workers, those that were heard of last first."""
     rows = await snapshot.rows(
         "list_workers",
         organization=organization,

@@ -10,6 +10,7 @@ from spooled_pipelines.server.store.sqlite.transactions import Snapshot, Transac
 
 
 def payload_schema(snapshot: Snapshot, organization: str, job_id: str) -> PayloadSchema:
+    """Return the schema of a job's payload."""
     values = (organization, ids.job_number(snapshot.prefix, job_id))
     row = snapshot.connection.execute(SQL["read_payload_schema"], values).fetchone()
     if row is None:
@@ -18,12 +19,14 @@ def payload_schema(snapshot: Snapshot, organization: str, job_id: str) -> Payloa
 
 
 def result_schema(snapshot: Snapshot, organization: str, batch_id: str) -> bytes | None:
+    """Return the schema of a batch's results, where it has one."""
     values = (organization, batch_id)
     row = snapshot.connection.execute(SQL["read_result_schema"], values).fetchone()
     return None if row is None else row[0]
 
 
 def keep_result_schema(tx: Transaction, organization: str, job_id: str, schema: bytes) -> bytes:
+    """Keep the schema of the results of a job's batch, unless it has one; return which it has."""
     job = (tx.names.organization(organization), ids.job_number(tx.prefix, job_id))
     tx.connection.execute(SQL["keep_result_schema"], (schema, *job))
     row = tx.connection.execute(SQL["read_result_schema_of_job"], job).fetchone()

@@ -155,6 +155,7 @@ def seal_abandoned(tx: Transaction) -> bool:
 def hear_upload(
     tx: Transaction, organization: str, batch_id: str, part_id: str, rows_id: str
 ) -> None:
+    """Note that an upload goes on."""
     number, *_ = find(tx, tx.names.organization(organization), batch_id)
     tx.connection.execute(SQL["hear_upload"], (tx.now, number, part_id, rows_id))
 

@@ -106,6 +106,7 @@ def retry_queue(tx: Transaction, so_far: Progress, queue: int, error_contains: s
 def revise(
     tx: Transaction, organization: str, revisions: Sequence[Revision]
 ) -> list[RefusedError | None]:
+    """Revise dead letters; return for each, in turn, why it stays as it is."""
     owner = tx.names.organization(organization)
     requeued: list[LockedJob] = []
     refusals = [_revise(tx, owner, revision, requeued) for revision in revisions]

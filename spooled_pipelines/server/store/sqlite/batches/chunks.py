@@ -49,6 +49,7 @@ class _Place(NamedTuple):
 
 
 def add_chunk(tx: Transaction, organization: str, chunk: Chunk) -> ChunkStored:
+    """Store rows as jobs of a batch; the same chunk of an upload again has the same outcome."""
     owner = tx.names.organization(organization)
     batch, queue, sealed, weight = find(tx, owner, chunk.batch_id, chunk.generation)
     place = _Place(owner, batch, queue, weight)

@@ -22,6 +22,7 @@ def note(tx: Transaction, entries: Sequence[AuditEntry], uses: Mapping[str, int]
 
 
 def page(snapshot: Snapshot, organization: str | None, before: int, limit: int) -> AuditPage:
+    """Return entries with a number below `before`, newest first."""
     if organization is None:
         rows = snapshot.connection.execute(SQL["list_audit"], (before, limit + 1))
     else:

@@ -11,6 +11,7 @@ from spooled_pipelines.server.store.sqlite.transactions import Snapshot, Transac
 
 
 def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:
+    """Add a worker or update it."""
     owner = tx.names.organization(organization)
     tx.connection.execute(SQL["forget_workers"], (owner, tx.now - WORKER_FORGOTTEN_MS))
     others = tx.connection.execute(SQL["count_other_workers"], (owner, worker.worker_id))
@@ -22,6 +23,7 @@ def register(tx: Transaction, organization: str, worker: WorkerRecord) -> None:
 
 
 def heartbeat(tx: Transaction, organization: str, heartbeat: Heartbeat) -> None:
+    """Note that a worker lives."""
     touched = tx.send(
         "touch_worker",
         organization=tx.names.organization(organization),
@@ -36,11 +38,13 @@ def heartbeat(tx: Transaction, organization: str, heartbeat: Heartbeat) -> None:
 
 
 def deregister(tx: Transaction, organization: str, worker_id: str) -> bool:
+    """Forget a worker; False where there was none."""
     values = (tx.names.organization(organization), worker_id)
     return tx.connection.execute(SQL["remove_worker"], values).rowcount > 0
 
 
 def queue_of(snapshot: Snapshot, organization: str, worker_id: str) -> str | None:
+    """Return the queue that a worker is registered for; None where there is no such worker."""
     row = snapshot.connection.execute(
         SQL["find_queue_of_worker"], (worker_id, organization)
     ).fetchone()

@@ -18,6 +18,7 @@ _Row = tuple[Any, ...]
 
 
 def claim(tx: Transaction, organization: str, request: ClaimRequest) -> list[JobRecord]:
+    """Lease the first claimable jobs."""
     # The timer may be a moment behind; a claim is not.
     release_due(tx)
     # Asking makes no queue: its name may be a mistake, and anybody may ask for many.

@@ -19,6 +19,7 @@ _LENGTH = length(1)
 
 
 def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
+    """Store a job, or find the one that has its key."""
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, job.queue_name)
     due = job.scheduled_at

@@ -42,6 +42,7 @@ def settle(tx: Transaction, organization: str, settlement: ChunkSettlement) -> d
 
 
 def renew(tx: Transaction, organization: str, jobs: LeasedJobs, lease_ms: int) -> list[int]:
+    """Let the lease last this long from now; return the places of the jobs that are lost."""
     seqs = ids.job_numbers(tx.prefix, jobs.job_ids)
     rows = tx.rows(
         "renew_chunk",

@@ -58,6 +58,7 @@ def _settle_one(
 
 
 def renew(tx: Transaction, organization: str, holder: LeaseHolder, lease_ms: int) -> int:
+    """Let a lease last this long from now; returns when it ends."""
     job = _held(tx, organization, holder)
     if isinstance(job, RefusedError):
         raise job
@@ -78,6 +79,7 @@ def take_back(tx: Transaction, organization: str, lost: LostClaims) -> int:
 
 
 def end_worker(tx: Transaction, organization: str, worker: DeadWorker) -> int:
+    """End every lease of a worker whose process died."""
     owner = tx.names.organization(organization)
     held = [
         job

@@ -17,6 +17,7 @@ from spooled_pipelines.server.store.sqlite.transactions.steps import is_first
 def set_control(
     tx: Transaction, organization: str, queue_name: str, change: ControlChange
 ) -> QueueControl:
+    """Pause a queue, resume it, or cap what is claimed of it; return what is kept."""
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, queue_name)
     is_paused, _, *row = tx.connection.execute(SQL["read_terms"], (queue,)).fetchone()

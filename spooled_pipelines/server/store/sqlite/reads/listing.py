@@ -41,6 +41,7 @@ def queues(
     after: str,
     limit: int,
 ) -> QueuePage:
+    """Return queues by name."""
     # Nothing that a name can have is below "!" or above "~".
     ranges = [(after + "!", "~")]
     if names is not None:
@@ -100,6 +101,7 @@ def batches(snapshot: Snapshot, organization: str, listing: BatchListing) -> Bat
 def workers(
     snapshot: Snapshot, organization: str, queues: Sequence[str] | None, limit: int
 ) -> list[ListedWorker]:
+    """Return workers, those that were heard of last first."""
     about = len(WorkerRecord._fields)
     rows = snapshot.connection.execute(SQL["list_workers"], (organization,))
     seen = (row for row in rows if queues is None or row[1] in queues)
