@@ -89,3 +89,22 @@ def test_a_system_clock_tells_by_how_much_it_was_set(monkeypatch: pytest.MonkeyP
     wall[0] -= 7_200_000
     steady[0] += 1
     assert (clock.step, clock.now()) == (0, 3_001)
+
+
+def test_a_clock_that_follows_another_does_not_go_back_but_where_that_was_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steady = [5_000]
+    monkeypatch.setattr(clocks, "_steady", lambda: steady[0])
+    clock = SystemClock()
+    clock.follow(100_000)
+    # The guess before was half a second late, and the next one is as early.
+    for guess in (100_500, 99_600):
+        clock.follow(guess)
+        assert clock.now() == 100_500
+    steady[0] += 899
+    assert clock.now() == 100_500
+    steady[0] += 11
+    assert clock.now() == 100_510
+    clock.follow(50_000)
+    assert clock.now() == 50_000

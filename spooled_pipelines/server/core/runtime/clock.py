@@ -27,7 +27,11 @@ class Clock(Protocol):
         """Count on from the clock as it was set by this."""
 
     def follow(self, now: int) -> None:
-        """Go on from this moment, steadily, whatever the machine's clock is set to."""
+        """Go on from this moment, steadily, whatever the machine's clock is set to.
+
+        Less than a second ahead of it, stand still until it has come: a lease that was given is not
+        to begin before one that has ended.
+        """
 
     async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
         """Return at `moment` (None: never) or as soon as `woken` is set; may return early."""
@@ -40,9 +44,13 @@ class SystemClock:
         # How far ahead it is of a clock that nobody sets.
         self._ahead_of_steady = _wall() - _steady()
         self._follows = False
+        # What it said before it was set back a little.
+        self._not_before = 0
 
     def now(self) -> int:
-        return _steady() + self._ahead_of_steady if self._follows else _wall()
+        if not self._follows:
+            return _wall()
+        return max(_steady() + self._ahead_of_steady, self._not_before)
 
     @property
     def step(self) -> int:
@@ -55,6 +63,8 @@ class SystemClock:
         self._ahead_of_steady += step
 
     def follow(self, now: int) -> None:
+        before = self.now()
+        self._not_before = before if self._follows and before < now + _STEP_MS else 0
         self._ahead_of_steady, self._follows = now - _steady(), True
 
     async def sleep_until(self, moment: int | None, woken: asyncio.Event) -> None:
