@@ -11,7 +11,12 @@ import pytest
 
 from spooled_pipelines.server.core.limits.in_flight import ByteBudget
 from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.rpc import interceptor, peer_sockets, unread_bytes
+from spooled_pipelines.server.rpc import (
+    connections,
+    interceptor,
+    peer_sockets,
+    unread_bytes,
+)
 from spooled_pipelines.wire import batch_v1 as batch
 from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
@@ -159,3 +164,14 @@ async def test_bytes_in_flight_wait_for_room_in_their_order() -> None:
         for _ in range(2):
             stack.callback((await budget.take("a", 4)).release)
     assert not (await budget.take("a", 0)).counts
+
+
+async def test_a_server_runs_where_the_kernel_does_not_tell_what_arrived(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (connections, unread_bytes):
+        monkeypatch.setattr(module, "CAN_LOOK", False)
+    monkeypatch.setattr(unread_bytes, "_MEMORY", tmp_path / "not there")
+    async with Wire(tmp_path) as running:
+        job_id = await running.enqueue("q")
+        assert (await running.claim("q")).id == job_id

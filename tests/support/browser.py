@@ -39,7 +39,7 @@ ARGUMENTS = (
 WAIT_SECONDS = 30.0
 # A small window makes small pictures.
 SIZE = {"width": 1100, "height": 720}
-# The folder for the pictures of the documentation, when they are to be made anew.
+# The folder for the pictures of the documentation, when new ones are to be made.
 PICTURES = "SPOOLED_SCREENSHOTS"
 
 

@@ -74,7 +74,7 @@ def check_settings(settings: ConnectionSettings) -> tuple[bool, str]:
     except SpooledError as error:
         if error.reason != "pem":
             return False, error.message
-        # Whoever may test connections is not to learn which files this machine has.
+        # A user who may test connections is not to learn which files this machine has.
         _log.warning("a connection cannot be tested: %s", error.message)
         return False, "TLS: a file of this connection has no PEM to read; the log says more."
     if not may_enqueue:

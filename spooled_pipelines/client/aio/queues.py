@@ -71,8 +71,8 @@ class AsyncQueueCalls:
     async def rename_queue(self, queue_name: str, new_name: str) -> None:
         """Give a queue another name; what it has, and what runs, stays as it is.
 
-        The earlier name goes on to mean it, for workers and for whoever enqueues, and rows that are
-        there become no new jobs by either name. May be repeated.
+        The earlier name goes on to mean it, to work on it and to enqueue, and rows that are there
+        do not become new jobs by either name. May be repeated.
 
         Raises:
             NotFoundError: there is no such queue.

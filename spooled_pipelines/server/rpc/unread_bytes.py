@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from spooled_pipelines.server.rpc.peer_sockets import Peer, sockets
+from spooled_pipelines.server.rpc.peer_sockets import CAN_LOOK, Peer, sockets
 
 # Of one organization; beyond that its connections are closed that hold most.
 HELD_MAX_BYTES = 256 << 20
@@ -100,5 +100,7 @@ def _received(connections: Mapping[Peer, Connection]) -> Iterator[tuple[Peer, in
 
 
 def _resident() -> int:
-    """Return how much memory this process has."""
+    """Return how much memory this process has; 0 where no kernel tells it so, as on macOS."""
+    if not CAN_LOOK:
+        return 0
     return int(_MEMORY.read_text().split()[1]) * _PAGE_BYTES
