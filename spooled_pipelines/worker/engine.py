@@ -48,7 +48,8 @@ _NO_ROOM = 1_000_000
 class WorkerReport:
     """What a worker did, in runs of jobs.
 
-    ``returned``: jobs given back unfinished when it stopped, for another worker to do.
+    ``returned``: jobs given back for another worker to do: unfinished when it stopped, or before
+    they began, since its slots were taken by others that came at the same time.
     ``abandoned``: jobs whose return the server did not acknowledge; another worker gets them when
     their leases have run out.
     """
@@ -111,6 +112,7 @@ class Engine:
             unfinished_of=lambda queue_name: self.leases.unfinished_by_queue[queue_name],
             rate=lambda: self._rate.rate(clock.monotonic()),
             on_jobs=self._on_fetched,
+            give_back=self._give_back,
         )
         self._registration = Registration(
             client,
@@ -253,6 +255,13 @@ class Engine:
             self._begin(taken, jobs.run_alone)
         else:
             self._admission.enter(taken, jobs.run_alone)
+
+    def _give_back(self, job: Job, claimed_at: float) -> bool:
+        """Return a job that has not begun, for another worker; False where that cannot be."""
+        if not self.settler.can_return_jobs:
+            return False
+        self._cancel(self.leases.add(job, claimed_at), Returned())
+        return True
 
     def _begin(self, jobs: Sequence[LeasedJob], is_alone: bool) -> None:
         if self._batcher is not None and not is_alone:

@@ -23,9 +23,12 @@ class Subscriber:
             SYSTEM_CLOCK,
             settings,
             queue,
-            on_job=lambda job, claimed_at: self.taken.append(job),
-            notify=self.notified.set,
+            on_job=self.take,
         )
+
+    def take(self, job: Job, claimed_at: float) -> None:
+        self.taken.append(job)
+        self.notified.set()
 
 
 async def test_a_job_that_comes_later_notifies_at_once(

@@ -91,12 +91,21 @@ def jobs_to_fetch(
         return 0
     if load.unacknowledged >= max(UNACKNOWLEDGED_MAX, rate * UNACKNOWLEDGED_SECONDS):
         return 0
-    prefetch = min(limits.prefetch, int(rate * PREFETCH_SECONDS))
+    prefetch = _prefetch(rate, limits)
     room = concurrency + prefetch - load.unfinished
     busy = load.unfinished >= concurrency
     if room <= 0 or (busy and room < prefetch / 2):
         return 0
     return min(room, _REQUESTS_MAX * limits.per_request)
+
+
+def has_room(load: Load, concurrency: int, rate: float, limits: FetchLimits = SINGLE_JOBS) -> bool:
+    """Return whether one more job can begin soon, or is better left to another worker."""
+    return load.unfinished < concurrency + _prefetch(rate, limits)
+
+
+def _prefetch(rate: float, limits: FetchLimits) -> int:
+    return min(limits.prefetch, int(rate * PREFETCH_SECONDS))
 
 
 def request_sizes(jobs: int, limits: FetchLimits = SINGLE_JOBS) -> list[int]:

@@ -20,6 +20,7 @@ from spooled_pipelines.worker.fetching.fetch_policy import (
     SINGLE_JOBS,
     FetchLimits,
     Load,
+    has_room,
     jobs_to_fetch,
     request_sizes,
     start_limit,
@@ -76,6 +77,9 @@ class Fetcher:
     They come in chunks, or one by one from a server that has no ClaimChunks. Each request is a
     call of its own, because that has an end: on a stream, a request that finds fewer jobs than it
     asks for is not told so.
+
+    A job that came for a standing request when there is no room for it any longer goes to
+    `give_back`, which returns whether the server takes it back.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Fetcher:
         unfinished_of: Callable[[str], int],
         rate: Callable[[], float],
         on_jobs: Callable[[Job | LeasedChunk, float], None],
+        give_back: Callable[[Job, float], bool],
     ) -> None:
         self._client = client
         self._schemas = AsyncPayloadSchemas(client.connection)
@@ -97,6 +102,7 @@ class Fetcher:
         self._unfinished_of = unfinished_of
         self._rate = rate
         self._on_jobs = on_jobs
+        self._give_back = give_back
         # Whether the server hands out chunks, as far as is known.
         self._claims_chunks = True
         self._room = asyncio.Event()
@@ -276,13 +282,19 @@ class Fetcher:
         self._on_jobs(jobs, claimed_at)
 
     def _source(self, share: QueueShare) -> QueueSource:
-        def notify() -> None:
-            source.record(1)
+        def take(job: Job, claimed_at: float) -> None:
+            # Its slot may be taken since it was asked for: by a claim that went out beside, or by a
+            # job of another queue.
+            if self._fits(source) or not self._give_back(job, claimed_at):
+                self._take(job, claimed_at)
+                source.record(1)
             source.idle_until = 0.0
             self._notified.set()
 
-        subscription = IdleSubscription(
-            self._client, self._clock, self._settings, share.name, self._take, notify
-        )
+        subscription = IdleSubscription(self._client, self._clock, self._settings, share.name, take)
         source = QueueSource(share, subscription, self._settings.idle_seconds)
         return source
+
+    def _fits(self, source: QueueSource) -> bool:
+        slots, rate = self._settings.slots, self._rate()
+        return self._room_of(source) > 0 and has_room(self._load(), slots, rate, self._limits)

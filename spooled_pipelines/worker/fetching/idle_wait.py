@@ -26,7 +26,7 @@ class IdleSubscription:
     milliseconds. Another server may answer it at once with nothing; then the worker's back-off,
     asking again now and then, is what finds the next job.
 
-    `on_job` gets the job with the time of its claim, and then `notify` is called.
+    `on_job` gets the job with the time of its claim.
     """
 
     def __init__(
@@ -36,14 +36,12 @@ class IdleSubscription:
         settings: WorkerSettings,
         queue_name: str,
         on_job: Callable[[Job, float], None],
-        notify: Callable[[], None],
     ) -> None:
         self._client = client
         self._clock = clock
         self._settings = settings
         self._queue_name = queue_name
         self._on_job = on_job
-        self._notify = notify
         self._stream: AsyncProcessStream | None = None
         self._reader: asyncio.Task[None] | None = None
         self.is_open = False
@@ -91,7 +89,6 @@ class IdleSubscription:
                 self.is_open = False
                 if isinstance(answer, Job):
                     self._on_job(called(answer, self._queue_name), self._clock.monotonic())
-                    self._notify()
         except SpooledError as error:
             logger.debug("the stream for the next job ended: %s", error)
         finally:
