@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import resource
 import sqlite3
@@ -220,6 +221,7 @@ def test_a_full_folder_for_what_is_put_aside_is_named(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     table = pa.table({"a": ["x" * 100_000]})
+    dropped = SpillBuffer(table.schema, memory_bytes=1)
     with closing(SpillBuffer(table.schema, memory_bytes=1)) as buffer:
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         # As on a full disk, no file of this process grows any further.
@@ -227,5 +229,10 @@ def test_a_full_folder_for_what_is_put_aside_is_named(
         try:
             with pytest.raises(OSError, match=rf"rows cannot be put aside in {tmp_path} \("):
                 buffer.write(table.to_batches()[0])
+            with pytest.raises(OSError, match="rows cannot be put aside"):
+                dropped.write(table.to_batches()[0])
+            # One that nobody closes says nothing more at its end.
+            del dropped
+            gc.collect()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)

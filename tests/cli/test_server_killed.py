@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import pytest
 
 from spooled_pipelines import connect
 from tests.support import forked
+from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
 ROWS = 60_000
+# All that a command sends of them.
+SENT_BYTES = 3_000_000
 # The command as it is, but for the minutes that it waits for a server to come back.
 PROGRAM = """
 import sys, time
@@ -39,14 +43,14 @@ def mortal(tmp_path: Path) -> Iterator[ServerProcess]:
 @pytest.fixture
 def start(mortal: ServerProcess, environment: dict[str, str], folder: Path) -> Iterator[Start]:
     """Starts a command of the shell against that server."""
-    told = {"SPOOLED_GRPC_ADDRESS": mortal.address, "SPOOLED_API_KEY": mortal.api_key}
+    told = {"SPOOLED_API_KEY": mortal.api_key}
     started: list[forked.Popen] = []
 
-    def start(*arguments: str) -> forked.Popen:
+    def start(*arguments: str, address: str = mortal.address) -> forked.Popen:
         command = forked.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],
             cwd=folder,
-            env={**environment, **told},
+            env={**environment, **told, "SPOOLED_GRPC_ADDRESS": address},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -73,12 +77,22 @@ def test_enqueueing_says_how_far_it_came_and_the_same_command_finishes_it(
     mortal: ServerProcess, start: Start, folder: Path
 ) -> None:
     (folder / "many.csv").write_text("n\n" + "\n".join(map(str, range(ROWS))))
-    command = start("enqueue", "many.csv", "q", "--key", "n")
-    with connect(mortal.address, api_key=mortal.api_key) as client:
-        eventually(lambda: client.queue_stats("q").total, 30)
-        mortal.kill()
+    with (
+        Proxy(mortal.address) as proxy,
+        connect(mortal.address, api_key=mortal.api_key) as client,
+    ):
+        killed = threading.Event()
+
+        def kill() -> None:
+            eventually(lambda: client.queue_stats("q").total)
+            mortal.kill()
+            killed.set()
+
+        proxy.strike(SENT_BYTES // 2, kill)
+        command = start("enqueue", "many.csv", "q", "--key", "n", address=proxy.address)
         said = complaint(command, 3)
-        assert mortal.address in said
+        assert killed.is_set()
+        assert proxy.address in said
         assert f"of {ROWS} rows were acknowledged" in said
         assert "Repeat the same call to resume" in said
         mortal.restart()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.worker import Discard, Worker
 from tests.support.kernel import Kernel, shown
+from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -116,18 +118,27 @@ def test_interrupting_the_kernel_stops_and_the_same_cell_goes_on(
     start_server: Callable[..., ServerProcess], tmp_path: Path
 ) -> None:
     server = start_server()
-    named = {"SPOOLED_GRPC_ADDRESS": server.address, "SPOOLED_API_KEY": server.api_key}
     with (
-        Kernel(tmp_path, **named) as kernel,
+        Proxy(server.address) as proxy,
+        Kernel(
+            tmp_path, SPOOLED_GRPC_ADDRESS=proxy.address, SPOOLED_API_KEY=server.api_key
+        ) as kernel,
         connect(server.address, api_key=server.api_key) as client,
     ):
         kernel.run(IMPORTS + "df = pd.DataFrame({'id': range(30_000)})")
         cell = "sent = bulk_enqueue(df, 'orders', key='id')"
+        paused = threading.Event()
+
+        def pause() -> None:
+            eventually(lambda: client.queue_stats("orders").total)
+            server.pause()
+            paused.set()
+
+        # In the middle of the rows: before them, 1.0 MB are sent for the plan.
+        proxy.strike(2_000_000, pause)
         running = kernel.begin(cell)
         kernel.see(lambda message: "new jobs" in json.dumps(message["content"]))
-        # In the middle of it, and so that there is a middle.
-        eventually(lambda: client.queue_stats("orders").total > 0)
-        server.pause()
+        assert paused.wait(60)
         kernel.interrupt()
         seen = kernel.finish(running)
         server.resume()

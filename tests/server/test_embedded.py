@@ -17,6 +17,7 @@ import pytest
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.embedded.embedded_server import EmbeddedServer
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.logged import records_of_ours
 from tests.support.wire import method_named
 
 
@@ -102,7 +103,7 @@ async def test_a_client_on_another_loop_of_the_process_is_served(
             answers = await asyncio.gather(*(call(request, metadata=metadata) for _ in range(50)))
             assert all(answer.created for answer in answers)
     await asyncio.to_thread(server.stop)
-    assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert [r for r in records_of_ours(caplog) if r.levelno >= logging.WARNING] == []
 
 
 def test_a_process_that_forgets_to_stop_it_ends_all_the_same(tmp_path: Path) -> None:

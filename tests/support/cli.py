@@ -32,7 +32,7 @@ class Done:
 
 def command(*arguments: str, stdin: bytes = b"") -> Done:
     """Run it to its end. An exception that would be a traceback is one here."""
-    given, out, err = io.BytesIO(stdin), io.BytesIO(), io.BytesIO()
+    given, out, err = _Bytes(stdin), _Bytes(), _Bytes()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(_text(out)))
         stack.enter_context(contextlib.redirect_stderr(_text(err)))
@@ -68,11 +68,11 @@ def on_terminal(command: list[str], *, env: dict[str, str], cwd: Path | None = N
 
 def _text(buffer: io.BytesIO) -> io.TextIOWrapper:
     """A stream with bytes below it, as a process has."""
-    return _Open(buffer, encoding="utf-8", write_through=True)
+    return io.TextIOWrapper(buffer, encoding="utf-8", write_through=True)
 
 
-class _Open(io.TextIOWrapper):
-    def __del__(self) -> None:
-        # What is below it is still to be read.
-        with contextlib.suppress(ValueError):
-            self.detach()
+class _Bytes(io.BytesIO):
+    """What is below a stream: still to be read when the stream is gone, which would close it."""
+
+    def close(self) -> None:
+        pass

@@ -24,6 +24,13 @@ class _Losing:
     def __init__(self) -> None:
         self.requests = threading.Event()
         self.answers = threading.Event()
+        self.holding = b""
+
+    def look(self, answer: bytes) -> tuple[bytes, None]:
+        """Lose it, and what follows, if it holds what is looked for."""
+        if self.holding and self.holding in answer:
+            self.answers.set()
+        return answer, None
 
 
 class Proxy:
@@ -31,7 +38,8 @@ class Proxy:
 
     Connections go to the targets in turn, and past one that does not answer.
 
-    `lose_answers()`: from now on nothing comes back from the server (requests still reach it).
+    `lose_answers()`: from now on nothing comes back from the server (requests still reach it);
+    with bytes, from the answer on that holds them. The event that it returns says that it is so.
     `silence()`: the connections stay, and nothing goes through them any more; new ones work.
     `hold()`: nothing moves until `release()`.
     `cut()`: every connection is reset, and answers come again on new ones.
@@ -74,8 +82,13 @@ class Proxy:
         for thread in self._threads:
             thread.join(5)
 
-    def lose_answers(self) -> None:
-        self._losing.answers.set()
+    def lose_answers(self, holding: bytes = b"") -> threading.Event:
+        losing = self._losing
+        if holding:
+            losing.holding = holding
+        else:
+            losing.answers.set()
+        return losing.answers
 
     def silence(self) -> None:
         with self._lock:
@@ -126,7 +139,7 @@ class Proxy:
                 self.connections += 1
                 losing = self._losing
             self._run(self._forward, client, server, losing.requests, self._count)
-            self._run(self._forward, server, client, losing.answers, lambda piece: (piece, None))
+            self._run(self._forward, server, client, losing.answers, losing.look)
 
     def _connection(self) -> socket.socket | None:
         for _ in range(len(self._targets)):

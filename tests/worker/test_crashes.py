@@ -12,6 +12,7 @@ from typing import Any
 from spooled_pipelines import Job, SpooledClient, connect
 from spooled_pipelines.testing import MemoryClient
 from spooled_pipelines.worker import Settled, Worker
+from tests.support.processes import is_alive, status_of
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -45,13 +46,13 @@ def test_a_job_of_a_killed_worker_is_done_by_another_after_the_lease(
 
 
 def test_a_worker_that_slept_through_its_lease_cannot_settle_the_job(
-    spooled_client: MemoryClient, runs: Runs, start_worker: StartWorker
+    spooled_client: MemoryClient, folder: Path, runs: Runs, start_worker: StartWorker
 ) -> None:
     client = spooled_client
-    job_id = client.enqueue("q", {"n": 0, "seconds": 1}).job_id
+    job_id = client.enqueue("q", {"n": 0}).job_id
     # With a free slot it would ask for more, and get this very job when its lease is over.
     options = ("--lease-seconds", str(LEASE), "--concurrency", "1", "-v")
-    stopped = start_worker(client.settings, "q", "handlers:slow", *options)
+    stopped = start_worker(client.settings, "q", "handlers:gated", *options)
     eventually(lambda: runs("began"))
     stopped.send(signal.SIGSTOP)
     try:
@@ -59,6 +60,7 @@ def test_a_worker_that_slept_through_its_lease_cannot_settle_the_job(
             client.skip(LEASE)
             eventually(lambda: client.get_job(job_id).status == "completed")
     finally:
+        (folder / "go").touch()
         stopped.send(signal.SIGCONT)
     eventually(lambda: runs("ended"))
     eventually(lambda: "lease lost" in stopped.log.read_text())
@@ -243,16 +245,3 @@ def test_processes_of_a_killed_worker_end_though_their_handlers_do_not(
 def children_of(pid: int) -> list[int]:
     found = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
     return [each for each in found if status_of(each)[1:2] == [str(pid)]]
-
-
-def is_alive(pid: int) -> bool:
-    # Whoever takes over orphans may be slow to bury them.
-    return status_of(pid)[:1] not in ([], ["Z"])
-
-
-def status_of(pid: int) -> list[str]:
-    """State, parent, and more; nothing where it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return []

@@ -15,6 +15,7 @@ import pytest
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.cli.commands.work import parse_queues
 from spooled_pipelines.cli.exit_codes import UsageError
+from tests.support.processes import is_alive
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -76,7 +77,7 @@ def test_workers_of_a_fleet_that_was_killed_end_by_themselves(
     eventually(lambda: fleet.log.read_text().count("takes jobs") == 2, 30)
     fleet.send(signal.SIGKILL)
     fleet.ended()
-    eventually(lambda: not any(psutil.pid_exists(pid) for pid in members), 30)
+    eventually(lambda: not any(map(is_alive, members)), 30)
 
 
 def test_what_starting_again_does_not_cure_ends_the_fleet(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -107,17 +106,23 @@ def test_a_rate_is_a_token_bucket_that_fills_again() -> None:
     assert fast.available(60.04) == 0
 
 
+class StandingClock(MovableClock):
+    """A clock that tests alone move."""
+
+    def monotonic(self) -> float:
+        return self._ahead
+
+
 def test_a_worker_with_a_rate_begins_no_more_than_that(spooled_client: MemoryClient) -> None:
     fill(spooled_client, "q", 12)
-    began: list[float] = []
-
-    def handler(job: Job) -> None:
-        began.append(time.monotonic())
-
-    Worker(spooled_client, "q", handler, rate=20, stop_when_empty=True).run()
-    assert len(began) == 12
-    # Two at once, then one each twentieth of a second.
-    assert began[-1] - began[0] >= 9 / 20
+    clock = StandingClock()
+    with Worker(spooled_client, "q", lambda job: None, rate=8, clock=clock) as worker:
+        eventually(lambda: worker.report.completed == 1)
+        for completed in range(2, 7):
+            clock.advance(1 / 8)
+            eventually(lambda completed=completed: worker.report.completed == completed)
+    stats = spooled_client.queue_stats("q")
+    assert (stats.completed, stats.pending) == (6, 6)
 
 
 def test_an_async_handler_that_takes_too_long_is_cancelled(spooled_client: MemoryClient) -> None:

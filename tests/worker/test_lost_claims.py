@@ -65,8 +65,10 @@ def test_a_job_that_never_arrived_at_an_idle_worker_comes_again(
         first = typed_client.enqueue_batch([{"n": 1}], queue, name=queue)
         with working(typed_client, proxy, queue, lambda _: None):
             first.wait(timeout=60)
-            proxy.lose_answers()
-            second = typed_client.enqueue_batch([{"n": 2}], queue, name=f"{queue}-2")
-            eventually(lambda: second.stats().processing == 1)
+            is_lost = proxy.lose_answers(holding=b"a mark")
+            second = typed_client.enqueue_batch([{"n": "a mark"}], queue, name=f"{queue}-2")
+            # However the worker came to ask for it.
+            assert is_lost.wait(60)
+            assert second.stats().processing == 1
             proxy.cut()
             assert second.wait(timeout=60).completed == 1

@@ -60,9 +60,10 @@ class SpillBuffer:
         self._file.close()
 
     def __del__(self) -> None:
-        # A batch keeps its ledger for as long as it is referenced; nothing announces the end.
-        if hasattr(self, "_writing"):
-            self.close()
+        # A batch keeps its ledger for as long as it is referenced; nothing announces the end, which
+        # may be that of the interpreter, when the names of this module are gone.
+        if hasattr(self, "_file"):
+            self._file.close()
 
     def _finish(self) -> None:
         if self._writing:

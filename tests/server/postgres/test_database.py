@@ -310,6 +310,9 @@ async def test_a_refusal_that_nobody_waits_for_any_more_is_not_logged(
 ) -> None:
     (here,) = await replicas(1)
     await here.open_batch("b", "q")
+    # What earlier tests left is said now.
+    gc.collect()
+    caplog.clear()
     asking = asyncio.create_task(here.open_batch("b", "r"))
     await asyncio.sleep(0)
     asking.cancel()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines import Batch, SpooledClient, connect
 from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.postgres import OwnCluster, running_cluster
@@ -17,7 +17,7 @@ from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
 StartServer = Callable[..., ServerProcess]
-CRASHES = 3
+CRASHES, ROWS = 3, 60_000
 
 
 @pytest.fixture(scope="module")
@@ -85,75 +85,63 @@ def test_a_stream_on_one_server_gets_what_another_takes_in(
         reader.start()
         for n in range(3):
             door.enqueue("q", {"n": n})
-            eventually(lambda n=n: len(arrived) == n + 1, timeout=2)
+            # Long before anybody looks without having been told.
+            eventually(lambda n=n: len(arrived) == n + 1, timeout=20)
         reader.join(60)
         assert arrived == [0, 1, 2]
+
+
+class AtMarks:
+    """A progress callback: in the midst of an upload something happens, once at each mark."""
+
+    def __init__(self, happens: Callable[[], object], *marks: int) -> None:
+        self._happens, self.marks = happens, list(marks)
+
+    def __call__(self, acknowledged: int, total: int) -> None:
+        if self.marks and acknowledged >= self.marks[0]:
+            assert acknowledged < total, "the upload was over before"
+            del self.marks[0]
+            self._happens()
+
+
+async def upload_and_look(door: SpooledClient, database: str, at_marks: AtMarks) -> Batch:
+    """Upload a table, then compare what is counted with what is there."""
+    batch = await asyncio.to_thread(
+        door.enqueue_batch, table_of(ROWS), "q", name="b", progress=at_marks
+    )
+    assert at_marks.marks == []
+    assert batch.created + batch.duplicates == batch.stats().total == ROWS
+    store = PostgresStore(database, SystemClock())
+    await store.open(lambda _: None)
+    assert await store.recount() == []
+    await store.close()
+    return batch
 
 
 async def test_kill_9_of_a_server_under_load_loses_and_doubles_nothing(
     start: Callable[[], ServerProcess], database: str
 ) -> None:
-    rows = 60_000
     server = start()
-    acknowledged = 0
 
-    def note(sent: int, _: int) -> None:
-        nonlocal acknowledged
-        acknowledged = sent
+    def crash() -> None:
+        server.kill()
+        server.restart()
 
+    marks = [(number + 1) * ROWS // (CRASHES + 2) for number in range(CRASHES)]
     with client_of(server) as door:
-        found: list[Any] = []
-        upload = threading.Thread(
-            target=lambda: found.append(
-                door.enqueue_batch(table_of(rows), "q", name="b", progress=note)
-            )
-        )
-        upload.start()
-        for crash in range(CRASHES):
-            mark = (crash + 1) * rows // (CRASHES + 2)
-            eventually(lambda mark=mark: acknowledged >= mark, timeout=30)
-            server.kill()
-            assert upload.is_alive()
-            server.restart()
-        upload.join(60)
-        (batch,) = found
-        assert batch.created + batch.duplicates == rows
-        assert batch.stats().total == rows
-        assert len(set(batch.ledger["job_id"].to_pylist())) == rows
-    store = PostgresStore(database, SystemClock())
-    await store.open(lambda _: None)
-    assert await store.recount() == []
-    await store.close()
+        batch = await upload_and_look(door, database, AtMarks(crash, *marks))
+        assert len(set(batch.ledger["job_id"].to_pylist())) == ROWS
 
 
 async def test_a_crash_of_the_database_is_a_pause_to_the_client(
     start: Callable[[], ServerProcess], database: str, cluster: OwnCluster
 ) -> None:
     """An upload goes on where it was, and work goes on after it."""
-    rows = 60_000
-    acknowledged = 0
 
-    def note(sent: int, _: int) -> None:
-        nonlocal acknowledged
-        acknowledged = sent
+    def crash() -> None:
+        cluster.stop_at_once()
+        cluster.start()
 
     with client_of(start()) as door:
-        found: list[Any] = []
-        upload = threading.Thread(
-            target=lambda: found.append(
-                door.enqueue_batch(table_of(rows), "q", name="b", progress=note)
-            )
-        )
-        upload.start()
-        eventually(lambda: acknowledged > rows // 3, timeout=30)
-        cluster.stop_at_once()
-        assert upload.is_alive()
-        cluster.start()
-        upload.join(60)
-        (batch,) = found
-        assert batch.created + batch.duplicates == batch.stats().total == rows
+        await upload_and_look(door, database, AtMarks(crash, ROWS // 3))
         assert len(door.dequeue("q", "w", batch_size=100)) == 100
-    store = PostgresStore(database, SystemClock())
-    await store.open(lambda _: None)
-    assert await store.recount() == []
-    await store.close()

@@ -27,6 +27,7 @@ from spooled_pipelines.server.core.errors import (
 from spooled_pipelines.server.store.administration.backup import find_faults
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.sqlite.connections.disk_errors import FaultLog
+from tests.support.logged import records_of_ours
 from tests.support.server_process import ServerProcess
 from tests.support.store_kit import ORGANIZATION, StoreKit, new_job, struct
 
@@ -70,7 +71,7 @@ async def test_a_full_disk_refuses_whole_groups_and_everyone_gets_an_answer(
     counts = await sqlite.queue_counts()
     assert counts == {"pending": len(kept)}
     assert len(kept) + len(full) == 41
-    lines = [record.message for record in caplog.records if str(path) in record.message]
+    lines = [record.message for record in records_of_ours(caplog) if str(path) in record.message]
     assert len(lines) == 1
     caplog.clear()
     # Somebody made room.
@@ -79,7 +80,7 @@ async def test_a_full_disk_refuses_whole_groups_and_everyone_gets_an_answer(
         await sqlite.enqueue(idempotency_key=f"k{n}", payload=LARGE)
     assert await sqlite.queue_counts() == {"pending": 41}
     assert await sqlite.store.recount() == []
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert [record.levelno for record in records_of_ours(caplog)] == [logging.WARNING]
 
 
 async def test_a_file_that_became_read_only_says_so(
@@ -143,16 +144,16 @@ def test_a_disk_that_is_now_full_and_now_not_is_said_once_a_minute(
     for _ in range(20):
         assert log.refusal(full).code == "UNAVAILABLE"
         log.works()
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert [record.levelname for record in records_of_ours(caplog)] == ["ERROR", "WARNING"]
     caplog.clear()
     # It stays full: what the log says has to be true again after a minute.
     log.refusal(full)
     now = 61.0
     log.refusal(full)
     log.refusal(full)
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert [record.levelname for record in records_of_ours(caplog)] == ["ERROR"]
     log.works()
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert [record.levelname for record in records_of_ours(caplog)] == ["ERROR", "WARNING"]
 
 
 def test_a_server_on_a_full_disk_answers_with_a_sentence_and_goes_on_after_it(
