@@ -59,7 +59,8 @@ async def claim(context: StoreContext, claims: Sequence[QueueClaim]) -> list[lis
         queues = {claim.queue for claim in claims}
         ranges = {queue: context.fronts[queue].ranges() for queue in queues}
         versions = {queue: context.fronts[queue].version for queue in queues}
-        claimed = await run(context, lambda tx: _claim(tx, claims, ranges))
+        with context.claiming():
+            claimed = await run(context, lambda tx: _claim(tx, claims, ranges))
         for claim, rows in zip(claims, claimed.rows, strict=True):
             front, seconds = context.fronts[claim.queue], claimed.seconds.get(claim.queue)
             if seconds is None and len(rows) < claim.request.limit:

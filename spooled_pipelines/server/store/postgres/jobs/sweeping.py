@@ -29,7 +29,7 @@ async def sweep(context: StoreContext) -> int | None:
         while await run(context, _forget_leases):
             pass
         async with context.claim_turn():
-            swept_at, has_more = await run(context, _sweep)
+            swept_at, has_more = await run(context, lambda tx: _sweep(tx, context))
         if not has_more:
             break
     moment, more = await run(context, _next_moment)
@@ -37,7 +37,10 @@ async def sweep(context: StoreContext) -> int | None:
         await batch_operations.seal_abandoned(context)
     if more:
         await bulk_operations.cancel_noted(context)
-    if moment is not None and moment <= swept_at:
+    now = context.clock.now()
+    # What became due while a claim takes long waits for it.
+    is_held_back = context.before_claims(now) < now and moment is not None and moment <= now
+    if is_held_back or (moment is not None and moment <= swept_at):
         await asyncio.sleep(_OTHERS_SECONDS)
     return moment
 
@@ -54,8 +57,9 @@ async def count_released(tx: Transaction, rows: Rows) -> None:
             tx.deltas.limit_keys.add((queue, limit_key))
 
 
-async def _sweep(tx: Transaction) -> tuple[int, bool]:
+async def _sweep(tx: Transaction, context: StoreContext) -> tuple[int, bool]:
     """Sweep once; return as of when, and whether there is more."""
+    tx.now = context.before_claims(tx.now)
     async with tx.pipeline():
         await tx.begin()
         released = await tx.rows("release_due", now=tx.now, limit=SWEEP_JOBS)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.limits.quotas import Quotas
@@ -55,6 +55,8 @@ class StoreContext:
         # A claim passes over what a sweep has locked, so within a server they take turns: what is
         # due is claimable at once.
         self._claim_lock = asyncio.Lock()
+        # When the claims began that are under way.
+        self._claims: list[int] = []
         self._on_commit = on_commit
         # Whether the clock follows the database's already.
         self._follows = False
@@ -76,6 +78,24 @@ class StoreContext:
             yield
         finally:
             turn.release()
+
+    @contextlib.contextmanager
+    def claiming(self) -> Iterator[None]:
+        """Note that a claim is under way, of which no lease begins before this moment."""
+        now = self.clock.now()
+        self._claims.append(now)
+        try:
+            yield
+        finally:
+            self._claims.remove(now)
+
+    def before_claims(self, now: int) -> int:
+        """Return `now`, or when the first claim began that is under way.
+
+        A lease that ends later is not to be taken back: that claim would get the job, with a lease
+        that begins before the other has ended.
+        """
+        return min(self._claims, default=now)
 
     async def follow_clock(self, connection: Connection) -> None:
         """Read the database's clock, which all its servers follow, and say that we are there."""
