@@ -61,7 +61,7 @@ async def watching(
 
     writes = memory.writes
     running = asyncio.create_task(run())
-    await aeventually(lambda: memory.writes > writes or running.done() or not told.empty(), 20)
+    await aeventually(lambda: memory.writes > writes or running.done() or not told.empty())
     assert not running.done(), running.exception()
     try:
         yield told
@@ -209,7 +209,7 @@ async def test_a_broken_connection_is_logged_once_and_tried_again(
     trigger = made("orders")
     trigger._log = SimpleNamespace(error=lambda text, *values: said.append(text % values))
     watching = asyncio.ensure_future(trigger.run().__anext__())
-    await aeventually(lambda: len(tried) >= 5 or watching.done(), 20)
+    await aeventually(lambda: len(tried) >= 5 or watching.done())
     watching.cancel()
     (line,) = said
     assert "'spooled_default' has no password" in line

@@ -327,7 +327,7 @@ def test_a_task_whose_time_is_up_while_it_sends_is_cleaned_up_after(
         run(op, context)
     assert client.queue_stats(queue).pending == 3
     op.on_kill()
-    eventually(lambda: client.queue_stats(queue).pending == 0, 20)
+    eventually(lambda: client.queue_stats(queue).pending == 0)
 
 
 @pytest.mark.parametrize("cancels", [True, False])

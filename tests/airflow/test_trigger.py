@@ -56,7 +56,7 @@ async def start(trigger: SpooledTrigger, said: list[str]) -> asyncio.Task[dict[s
     log.warning = log.info
     trigger._log = log
     running = asyncio.create_task(first_event(trigger))
-    await aeventually(lambda: said or running.done(), 20)
+    await aeventually(lambda: said or running.done())
     assert not running.done(), running.result()
     return running
 

@@ -290,7 +290,7 @@ def test_a_writer_that_waits_for_room_is_let_go_when_the_conversation_ends(
                 seen[:] = [written[0], time.monotonic()]
             return time.monotonic() - seen[1] > 0.5
 
-        eventually(stands_still, 30)
+        eventually(stands_still)
         assert writer.is_alive()
         stream.close()
         writer.join(DEADLINE_SECONDS)

@@ -31,6 +31,8 @@ DOCUMENTED = {
 }
 # What the caller itself ends: a stream that would go on for ever.
 OWN_END = {"CANCELLED", "DEADLINE_EXCEEDED"}
+# What only the store can say of a request that is right in itself.
+BEHIND_CHECKS = {"OK", "NOT_FOUND", "FAILED_PRECONDITION", "ALREADY_EXISTS", *OWN_END}
 AT_ONCE = 16
 PATIENCE_SECONDS = 30.0
 STREAM_SECONDS = 0.3
@@ -153,8 +155,10 @@ def attack(server: ServerProcess, messages: int) -> str:
     assert complaints_in(log) == []
     assert grown < GROWTH_BYTES, f"the server grew by {grown >> 20} MiB"
     statuses = dict((first.statuses + rest.statuses).most_common())
-    # The attack got past the first checks, too.
-    assert statuses.get("OK", 0) > messages // 20
+    # The attack got past the first checks, too, and to what is there. How much of it does depends
+    # on ids that were learned in time, and on streams that were answered in theirs.
+    assert sum(statuses.get(name, 0) for name in BEHIND_CHECKS) > messages // 12
+    assert statuses.get("OK", 0) > messages // 50
     return f"{messages} messages: {statuses}; {before >> 20} MiB before, {grown / 2**20:.1f} more"
 
 

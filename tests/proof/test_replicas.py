@@ -177,7 +177,7 @@ def restart_in_turn(
                     assert replica.stop() == 0
                     replica.restart()
                     # Under load: others answered meanwhile, and now this one may as well.
-                    eventually(lambda seen=seen: len(callers.seconds) > seen + 5, 30)
+                    eventually(lambda seen=seen: len(callers.seconds) > seen + 5)
                 batches.append(enqueue(client, 100, f"round {number}"))
             for batch in batches:
                 assert batch.wait(timeout=600).completed == batch.rows
@@ -253,4 +253,4 @@ def test_a_server_that_is_cut_off_from_the_database_hands_out_nothing(
                 impatient.dequeue(QUEUE, "w", batch_size=2)
         finally:
             cluster.start()
-        eventually(lambda: client.queue_stats(QUEUE).processing == 2, 30)
+        eventually(lambda: client.queue_stats(QUEUE).processing == 2)

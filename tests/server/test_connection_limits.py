@@ -128,7 +128,7 @@ async def test_an_idle_connection_is_closed_and_opened_again_by_the_next_call(
             assert await read
         ready = grpc.ChannelConnectivity.READY
         assert wire.channel.get_state() is ready
-        await aeventually(lambda: wire.channel.get_state() is not ready, timeout=10)
+        await aeventually(lambda: wire.channel.get_state() is not ready)
         await wire.enqueue()
 
 
@@ -176,7 +176,7 @@ async def test_an_old_connection_begins_anew_and_its_client_goes_on(tmp_path: Pa
     async with Wire(tmp_path, connections=bounds) as wire:
         await wire.enqueue()
         ready = grpc.ChannelConnectivity.READY
-        await aeventually(lambda: wire.channel.get_state() is not ready, timeout=10)
+        await aeventually(lambda: wire.channel.get_state() is not ready)
         # Whoever calls next is on a new connection, and sees nothing of it.
         await wire.enqueue()
         assert wire.channel.get_state() is ready

@@ -134,7 +134,7 @@ def may_say_nothing(request: Any) -> bool:
 async def _answer(
     wire: Wire, method: Method, request: Any, key: str | None, refused: bool
 ) -> Answer:
-    patience = READ_SECONDS if refused else QUIET_SECONDS
+    patience = QUIET_SECONDS if may_say_nothing(request) and not refused else READ_SECONDS
 
     async def one() -> AsyncIterator[Any]:
         yield request
@@ -152,7 +152,7 @@ async def _answer(
         refusal = next(_refusals(said), None)
         return Answer("OK", "", said) if refusal is None else Answer(*refusal, said)
     except asyncio.TimeoutError:
-        return Answer("NO ANSWER" if refused or not may_say_nothing(request) else "OK")
+        return Answer("OK" if patience == QUIET_SECONDS else "NO ANSWER")
     except grpc.aio.AioRpcError as error:
         return Answer(str(error.code().name), error.details() or "")
     finally:

@@ -20,6 +20,7 @@ from spooled_pipelines.wire.methods import Method, every_method
 from spooled_pipelines.wire.spooled_v1 import DequeueRequest, EnqueueRequest, Job
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.manual_clock import ManualClock
+from tests.support.waiting import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 KEY = "sp_test_of_the_default_organization"
 OTHER_KEY = "sp_test_of_another_organization"
 METHODS = every_method()
-READ_SECONDS = 10.0
+READ_SECONDS = DEADLINE_SECONDS
 
 
 def method_named(name: str, service: str | None = None) -> Method:

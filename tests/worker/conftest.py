@@ -17,7 +17,7 @@ from spooled_pipelines.rpc.settings import ConnectionSettings
 from tests.support import forked
 from tests.support.postgres import empty_store
 from tests.support.server_process import ServerProcess
-from tests.support.waiting import eventually
+from tests.support.waiting import DEADLINE_SECONDS, eventually
 
 # Each run leaves a line with its job's number, so that tests can count runs.
 HANDLERS = """
@@ -71,7 +71,7 @@ class WorkerProcess:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def ended(self, timeout: float = 20.0) -> int:
+    def ended(self, timeout: float = DEADLINE_SECONDS) -> int:
         """Its exit code, once it has ended."""
         return self.process.wait(timeout)
 
@@ -123,7 +123,7 @@ def fill(client: SpooledClient, queue: str) -> Callable[..., list[str]]:
 def drained(client: SpooledClient, queue: str) -> Callable[..., None]:
     """`drained(5)`: waits until five jobs of the queue are completed and none is left."""
 
-    def wait(count: int, timeout: float = 20.0, to: SpooledClient = client) -> None:
+    def wait(count: int, timeout: float = DEADLINE_SECONDS, to: SpooledClient = client) -> None:
         def done() -> bool:
             stats = to.queue_stats(queue)
             return stats.completed == count == stats.total

@@ -148,20 +148,20 @@ def test_sigterm_is_heard_right_after_a_stop(
     for worker in workers:
         worker.send(signal.SIGCONT)
         worker.send(signal.SIGTERM)
-    assert [worker.ended(10) for worker in workers] == [0, 0, 0]
+    assert [worker.ended() for worker in workers] == [0, 0, 0]
 
 
 def test_a_second_signal_gives_up_at_once(
     server: ServerProcess, queue: str, fill: Fill, runs: Runs, start_worker: StartWorker
 ) -> None:
-    fill(1, seconds=60)
-    worker = start_worker(server, queue, "handlers:slow")
+    fill(1, seconds=600)
+    worker = start_worker(server, queue, "handlers:slow", "--grace-seconds", "600")
     eventually(lambda: runs("began"))
     worker.send(signal.SIGINT)
     eventually(lambda: "stopping" in worker.log.read_text())
     assert worker.process.poll() is None
     worker.send(signal.SIGINT)
-    assert worker.ended(5) == 130
+    assert worker.ended() == 130
 
 
 def test_a_server_that_is_killed_and_comes_back_gets_each_result_once(
@@ -220,7 +220,7 @@ def test_results_wait_for_a_server_that_is_away(
             server.kill()
             go_on.set()
             server.restart()
-            eventually(lambda: worker.report.completed == 1, 20)
+            eventually(lambda: worker.report.completed == 1)
         job = client.get_job(job_id)
     assert (job.status, job.retry_count, job.result) == ("completed", 0, {"kept": True})
 
@@ -239,7 +239,7 @@ def test_processes_of_a_killed_worker_end_though_their_handlers_do_not(
     assert len(children) >= 2
     worker.send(signal.SIGKILL)
     assert worker.ended() == -signal.SIGKILL
-    eventually(lambda: not any(map(is_alive, children)), 20)
+    eventually(lambda: not any(map(is_alive, children)))
 
 
 def children_of(pid: int) -> list[int]:

@@ -49,7 +49,7 @@ def test_several_processes_share_the_work_and_stop_together(
     eventually(lambda: client.queue_stats(queue).completed == 500, 60)
     eventually(lambda: len(workers_of(fleet)) == 2)
     fleet.send(signal.SIGTERM)
-    assert fleet.ended(30) == 0
+    assert fleet.ended() == 0
     assert "500 completed" in fleet.log.read_text()
     assert len({n for n, _ in runs("ran")}) == 500
 
@@ -58,26 +58,26 @@ def test_a_process_that_is_killed_is_replaced_and_its_end_is_told(
     server: ServerProcess, client: SpooledClient, queue: str, fill: Any, start_worker: StartWorker
 ) -> None:
     fleet = start_worker(server, queue, "handlers:quick", "--processes", "2")
-    [first, second] = eventually(lambda: found if len(found := workers_of(fleet)) == 2 else [], 30)
+    [first, second] = eventually(lambda: found if len(found := workers_of(fleet)) == 2 else [])
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: len(found := workers_of(fleet)) == 2 and first not in found, 30)
+    eventually(lambda: len(found := workers_of(fleet)) == 2 and first not in found)
     assert second in workers_of(fleet)
     fill(5)
-    eventually(lambda: client.queue_stats(queue).completed == 5, 30)
+    eventually(lambda: client.queue_stats(queue).completed == 5)
     assert "ended with SIGKILL" in fleet.log.read_text()
     fleet.send(signal.SIGINT)
-    assert fleet.ended(30) == 0
+    assert fleet.ended() == 0
 
 
 def test_workers_of_a_fleet_that_was_killed_end_by_themselves(
     server: ServerProcess, queue: str, start_worker: StartWorker
 ) -> None:
     fleet = start_worker(server, queue, "handlers:quick", "--processes", "2")
-    members = eventually(lambda: found if len(found := workers_of(fleet)) == 2 else [], 30)
-    eventually(lambda: fleet.log.read_text().count("takes jobs") == 2, 30)
+    members = eventually(lambda: found if len(found := workers_of(fleet)) == 2 else [])
+    eventually(lambda: fleet.log.read_text().count("takes jobs") == 2)
     fleet.send(signal.SIGKILL)
     fleet.ended()
-    eventually(lambda: not any(map(is_alive, members)), 30)
+    eventually(lambda: not any(map(is_alive, members)))
 
 
 def test_what_starting_again_does_not_cure_ends_the_fleet(
@@ -101,12 +101,12 @@ def test_changed_code_is_taken_on(
     eventually(lambda: client.get_job(first).result == {"n": 0}, 60)
     code = (folder / "handlers.py").read_text()
     (folder / "handlers.py").write_text(code.replace('{"n": job', '{"new": job'))
-    eventually(lambda: "changed, restarting" in fleet.log.read_text(), 30)
+    eventually(lambda: "changed, restarting" in fleet.log.read_text())
     eventually(lambda: fleet.log.read_text().count("takes jobs") == 2, 60)
     [second] = fill(1)
-    eventually(lambda: client.get_job(second).result == {"new": 0}, 30)
+    eventually(lambda: client.get_job(second).result == {"new": 0})
     fleet.send(signal.SIGTERM)
-    assert fleet.ended(30) == 0
+    assert fleet.ended() == 0
 
 
 def test_json_lines_have_the_facts_of_a_job_as_fields(
@@ -114,7 +114,7 @@ def test_json_lines_have_the_facts_of_a_job_as_fields(
 ) -> None:
     job_id = client.enqueue(queue, {"no": "n"}).job_id
     worker = start_worker(server, queue, "handlers:quick", "--drain", "--log-format", "json")
-    assert worker.ended(30) == 0
+    assert worker.ended() == 0
     lines = worker.log.read_text().splitlines()
     failed = [json.loads(line) for line in lines if "job failed" in line]
     assert [(line["job_id"], line["attempt"], line["queue"]) for line in failed] == [

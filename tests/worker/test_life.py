@@ -170,7 +170,7 @@ def test_a_thread_is_told_and_its_job_fails_meanwhile_and_it_is_named(
         eventually(lambda: worker.report.retrying == 1)
         assert "handler hangs" not in caplog.text
         clock.advance(5)
-        eventually(lambda: "handler hangs" in caplog.text, 20)
+        eventually(lambda: "handler hangs" in caplog.text)
         [record] = [each for each in caplog.records if "handler hangs" in each.message]
         said = vars(record)
         assert said["job_id"] == job_id
@@ -241,7 +241,7 @@ def test_a_second_stop_gives_back_what_runs(spooled_client: MemoryClient) -> Non
 
     def handler(context: JobContext) -> None:
         began.set()
-        eventually(lambda: context.cancelled, 20)
+        eventually(lambda: context.cancelled)
         told.set()
 
     worker = Worker(spooled_client, "q", handler).start()
@@ -371,8 +371,8 @@ def test_the_file_grows_old_where_no_slot_comes_free_any_more(
         assert began.wait(20)
         assert len(written_at(5)) > 1
         clock.advance(20)
-        eventually(lambda: worker.report.retrying == 1, 20)
-        eventually(lambda: len(written_at(3)) == 1, 20)
+        eventually(lambda: worker.report.retrying == 1)
+        eventually(lambda: len(written_at(3)) == 1)
         assert len(written_at(10)) == 1
     finally:
         go_on.set()

@@ -32,7 +32,7 @@ def handlers() -> Any:
 def no_children_left() -> Iterator[None]:
     yield
     ours = "spooled-handler"
-    eventually(lambda: ours not in {each.name for each in multiprocessing.active_children()}, 20)
+    eventually(lambda: ours not in {each.name for each in multiprocessing.active_children()})
 
 
 def drain(client: MemoryClient, handler: Any, **options: Any) -> WorkerReport:
@@ -78,9 +78,9 @@ def test_a_job_that_takes_too_long_has_its_process_ended(
     options: dict[str, Any] = {"concurrency": 2, "executor": "process", "clock": clock}
     handler = handlers.crash_on_demand
     with Worker(spooled_client, "q", handler, lease_seconds=3_600, **options) as worker:
-        eventually((tmp_path / "began").exists, 30)
+        eventually((tmp_path / "began").exists)
         clock.advance(60)
-        eventually(lambda: worker.report == WorkerReport(retrying=1), 30)
+        eventually(lambda: worker.report == WorkerReport(retrying=1))
     assert "did not end within the job's 60 s" in (spooled_client.get_job(job_id).last_error or "")
 
 
@@ -93,12 +93,12 @@ def test_a_lost_lease_ends_the_process_and_sends_nothing(
     clock = MovableClock()
     options: dict[str, Any] = {"concurrency": 1, "executor": "process", "lease_seconds": LEASE}
     with Worker(spooled_client, "q", handler, worker_id="slow", clock=clock, **options) as worker:
-        eventually(mark.exists, 30)
+        eventually(mark.exists)
         spooled_client.pause_queue("q")
         spooled_client.skip(LEASE + 1)
         # Time to renew, and the server says that there is no lease.
         clock.advance(LEASE / 2)
-        eventually(lambda: worker.report.lost == 1, 30)
+        eventually(lambda: worker.report.lost == 1)
     job = spooled_client.get_job(job_id)
     assert (job.status, job.retry_count, job.result) == ("pending", 1, None)
 
@@ -121,7 +121,7 @@ def test_stopping_gives_back_what_a_process_is_at(
     job_id = spooled_client.enqueue("q", {"how": "hang", "mark": str(mark)}).job_id
     options: dict[str, Any] = {"concurrency": 1, "executor": "process", "grace_seconds": 0.1}
     worker = Worker(spooled_client, "q", handlers.crash_on_demand, **options).start()
-    eventually(mark.exists, 30)
+    eventually(mark.exists)
     worker.stop()
     assert worker.join(30) == WorkerReport(returned=1)
     job = spooled_client.get_job(job_id)

@@ -225,7 +225,7 @@ def test_stopping_finishes_what_runs(client: SpooledClient, queue: str, fill: Fi
     with pytest.raises(TimeoutError):
         worker.join(timeout=0.1)
     go_on.set()
-    assert worker.join(timeout=10) == WorkerReport(completed=1)
+    assert worker.join(timeout=60) == WorkerReport(completed=1)
     assert client.get_job(job_id).result == {"finished": True}
 
 
@@ -243,7 +243,7 @@ def test_what_outlasts_the_grace_time_is_given_back_and_said(
     try:
         assert began.wait(60)
         worker.stop()
-        assert worker.join(timeout=10) == WorkerReport(returned=1)
+        assert worker.join(timeout=60) == WorkerReport(returned=1)
     finally:
         go_on.set()
     job = client.get_job(job_id)
