@@ -10,7 +10,7 @@ _PARTS = re.compile(
     (?P<code>\b(?:HTTP(?:/[\d.]+)?|status|code|errno|exit|signal|SQLSTATE)[ =:(]*\d{1,5}\b)
     | (?P<quoted>(?<!\w)(?:'[^'\n]*'|"[^"\n]*"|`[^`\n]*`)(?!\w))
     | (?P<uuid>\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b)
-    | (?P<id>\b(?=\w*\d)(?=\w*[A-Za-z])\w{9,}\b)
+    | (?P<id>\b(?=\w*\d)(?=\w*[A-Za-z])\w{9,}\b | \b(?-i:[A-Z]{1,4})_?\d{2,}\b)
     | (?P<hex>\b0x[0-9a-fA-F]+\b)
     | (?P<number>(?<!\w)\d+(?:[.,:]\d+)*)
     """,

@@ -214,7 +214,7 @@ def batch_of(client: SpooledClient, text: str) -> Batch:
     """Return the batch of this id, of the name, or of the id that begins so.
 
     Raises:
-        UsageError: several have it.
+        UsageError: several have it, or it is a queue's.
     """
     begin = text.rstrip("…")
     if _WHOLE_BATCH_ID.fullmatch(text) or not client.batch_backend().keeps_batches:
@@ -231,6 +231,9 @@ def batch_of(client: SpooledClient, text: str) -> Batch:
         found = [begin]
     if len(found) > 1:
         raise UsageError(f"{len(found)} batches are called {text!r}: {', '.join(found[:5])}")
+    if not found and text in [queue.name for queue in client.queues()]:
+        listed = f"spooled-pipelines batches list --queue {text}"
+        raise UsageError(f"{text!r} is a queue; `{listed}` names its batches")
     return client.batch(found[0] if found else text)
 
 

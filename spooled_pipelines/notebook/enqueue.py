@@ -8,6 +8,7 @@ from spooled_pipelines import Batch, SpooledClient
 from spooled_pipelines.batch.display.progress import ProgressBar
 from spooled_pipelines.batch.options.row_options import EnqueueOptions, shows_options
 from spooled_pipelines.batch.plan import BatchPlan
+from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.connection import client_for
 from spooled_pipelines.notebook.enqueue_bar import EnqueueBar
@@ -84,6 +85,9 @@ def bulk_enqueue(
         )
     except KeyboardInterrupt:
         raise EnqueueInterrupted(progress.interrupted()) from None
+    except SpooledError as error:
+        # The message says what is wrong; where in here that was found fills screens before it.
+        raise error.with_traceback(None)
     finally:
         progress.close()
 

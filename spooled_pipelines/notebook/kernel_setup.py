@@ -60,7 +60,10 @@ class WorkerLog(logging.Handler):
 
     def card(self) -> Card:
         """Return the card as it is now."""
-        facts = [(name, f"{count:,} lines") for name, count in self._counts.items()]
+        facts = [
+            (name, f"{count:,} line{'s' if count > 1 else ''}")
+            for name, count in self._counts.items()
+        ]
         details = ("log", list(self._lines))
         return Card("Workers in this notebook", facts, [self._lines[-1]], details=details)
 

@@ -29,7 +29,7 @@ from spooled_pipelines.worker.handlers.running_log import RunningLog
 from spooled_pipelines.worker.jobs.lease_table import HANGING_SECONDS, LeasedJob, LeaseTable
 from spooled_pipelines.worker.jobs.leased_chunk import LeasedChunk
 from spooled_pipelines.worker.jobs.outcome import Completed, Failed, Outcome, Returned
-from spooled_pipelines.worker.log import log_job, logger
+from spooled_pipelines.worker.log import FailureLog, log_job, logger
 from spooled_pipelines.worker.settings import WorkerSettings
 from spooled_pipelines.worker.settling.settler import Settled, SettledStatus, Settler
 from spooled_pipelines.worker.supervision.lease_renewer import LeaseRenewer
@@ -92,6 +92,7 @@ class Engine:
         self._stopping = asyncio.Event()
         self._aborting = asyncio.Event()
         self._idle = asyncio.Event()
+        self._failures = FailureLog()
         self.leases = LeaseTable(settings.lease_seconds)
         self._rate = RateEstimate(clock.monotonic())
         self._executor = _executor(clock, handler, settings, self._on_finished)
@@ -188,6 +189,7 @@ class Engine:
             for task in (fetching, *services):
                 task.cancel()
             ended = await asyncio.gather(fetching, *services, return_exceptions=True)
+            self._failures.flush()
         await self._registration.deregister()
         for end in ended:
             if isinstance(end, BaseException) and not isinstance(end, asyncio.CancelledError):
@@ -313,7 +315,7 @@ class Engine:
         self.counts_by_queue.update((leased.queue_name, status) for leased in jobs)
         if status != "completed" or logger.isEnabledFor(logging.DEBUG):
             for leased in jobs:
-                _log_settled(leased, status)
+                _log_settled(self._failures, leased, status)
         if self._on_settled is not None:
             for leased in jobs:
                 try:
@@ -325,10 +327,10 @@ class Engine:
             self._idle.set()
 
 
-def _log_settled(leased: LeasedJob, status: SettledStatus) -> None:
+def _log_settled(failures: FailureLog, leased: LeasedJob, status: SettledStatus) -> None:
     outcome = leased.outcome
     if isinstance(outcome, Failed) and status != "lost":
-        log_job(
+        failures.add(
             logging.INFO if outcome.discarded else logging.WARNING,
             "job discarded" if outcome.discarded else "job failed",
             leased,

@@ -15,6 +15,8 @@ from spooled_pipelines.types import Job, JobStatus
         ("no customer 17 in 'Oslo'\nTraceback …", "no customer … in …"),
         ("job 03f1781d-0d78-4fb4-99e0-3c674a2f7658 is gone", "job … is gone"),
         ("customer cus_Ab12Cd34Ef is gone", "customer … is gone"),
+        ("no customer A17, nor ORD_00004711", "no customer …, nor …"),
+        ("S3 has no UTF8, SHA1 and H2", "S3 has no UTF8, SHA1 and H2"),
         ("HTTP 503 from host-5.example:8080", "HTTP 503 from host-….example:…"),
         ("status=404 for /orders/1234", "status=404 for /orders/…"),
         ("[Errno 28] No space left on device: '/x/y'", "[Errno 28] No space left on device: …"),

@@ -77,6 +77,9 @@ def test_a_lost_batch_is_found_by_name_and_time_and_taken_by_its_name(
     done = command("cancel", NAME)
     assert done.code == 2
     assert f"batches are called {NAME!r}: b_" in done.stderr
+    done = command("results", queue)
+    assert done.code == 2
+    assert f"'{queue}' is a queue; `spooled-pipelines batches list --queue {queue}`" in done.stderr
 
 
 def test_a_job_is_shown_cancelled_retried_and_discarded_by_its_id(

@@ -163,6 +163,16 @@ def test_much_and_far_away_need_a_yes_after_the_plan(kernel: Kernel, queue: str)
     assert "confirm=True" in told
 
 
+def test_an_error_about_the_data_is_not_behind_a_screen_of_calls(
+    kernel: Kernel, queue: str
+) -> None:
+    running = kernel.begin(f"bulk_enqueue(pd.DataFrame({{'id': [1]}}), {queue!r}, key='idd')")
+    (error,) = [m["content"] for m in kernel.finish(running) if m["msg_type"] == "error"]
+    lines = "\n".join(error["traceback"]).splitlines()
+    assert len(lines) < 24, lines
+    assert "Did you mean 'id'?" in lines[-1]
+
+
 def test_a_worker_in_the_kernel_logs_to_a_card_and_what_waits_says_why(tmp_path: Path) -> None:
     with Kernel(tmp_path, SPOOLED_GRPC_ADDRESS="", SPOOLED_API_KEY="") as alone:
         cells = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections import Counter
@@ -203,8 +204,9 @@ def test_a_server_that_is_killed_and_comes_back_gets_each_result_once(
 
 
 def test_results_wait_for_a_server_that_is_away(
-    start_server: Callable[..., ServerProcess], queue: str
+    start_server: Callable[..., ServerProcess], queue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "spooled_pipelines.worker")
     server = start_server()
     began, go_on = threading.Event(), threading.Event()
 
@@ -219,8 +221,10 @@ def test_results_wait_for_a_server_that_is_away(
             assert began.wait(60)
             server.kill()
             go_on.set()
+            eventually(lambda: "results wait for the server (1 so far)" in caplog.text)
             server.restart()
             eventually(lambda: worker.report.completed == 1)
+        assert "the server takes results again" in caplog.text
         job = client.get_job(job_id)
     assert (job.status, job.retry_count, job.result) == ("completed", 0, {"kept": True})
 

@@ -5,6 +5,7 @@ The server here is a real one over gRPC, small, and says what the tests tell it 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -194,6 +195,18 @@ def test_a_rate_limit_is_waited_out(
     assert not small.completed.wait(0.1)
     eventually_as_time_passes(clock, lambda: small.calls["Dequeue"] > 1)
     assert small.completed.wait(60)
+
+
+def test_that_the_server_answers_again_is_a_line(
+    small: SmallServer, worker: Worker, clock: MovableClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "spooled_pipelines.worker")
+    small.troubles.append(lambda context: context.abort(grpc.StatusCode.UNAVAILABLE, "away"))
+    small.jobs.append(job(1))
+    worker.start()
+    eventually_as_time_passes(clock, small.completed.is_set)
+    text = caplog.text
+    assert 0 < text.index("no jobs from the server") < text.index("the server answers again")
 
 
 def test_a_key_that_is_revoked_meanwhile_ends_the_worker_with_that_error(

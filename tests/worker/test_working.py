@@ -270,6 +270,27 @@ def test_log_lines_name_job_attempt_and_queue_and_hold_no_data(
     assert server.api_key not in caplog.text
 
 
+def test_of_many_failures_of_a_kind_the_first_have_lines_and_the_others_are_counted(
+    client: SpooledClient,
+    queue: str,
+    fill: Fill,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spooled_pipelines.worker.log._SECONDS", 3600)
+    fill(25)
+
+    def handler(job: Job) -> None:
+        raise KeyError(job.id) if job.payload["n"] == 24 else ValueError(job.id)
+
+    with caplog.at_level(logging.INFO, "spooled_pipelines.worker"):
+        drain(client, queue, handler)
+    lines = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert sum("job failed job_id=" in line for line in lines) == 21
+    (counted,) = [line for line in lines if "job failed, as before: jobs=4" in line]
+    assert f"queue={queue} status=retrying error=ValueError at=" in counted
+
+
 def test_a_wrong_key_ends_the_start_with_its_error(server: ServerProcess, queue: str) -> None:
     worker = Worker(server.address, queue, lambda job: None, api_key="sp_test_wrong")
     with pytest.raises(AuthenticationError):

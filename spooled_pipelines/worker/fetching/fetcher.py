@@ -234,7 +234,9 @@ class Fetcher:
             logger.warning("no jobs from the server, asking again in %.1f s: %s", pause, error)
             await self._clock.wait_for_event(self._stopping, pause)
             return None
-        self.server_answers = True
+        if not self.server_answers:
+            self.server_answers = True
+            logger.info("the server answers again")
         self._backoff.reset()
         return fetched
 

@@ -144,7 +144,7 @@ class Settler:
         backoff = Backoff(_RETRY_SECONDS, _RETRY_MAX_SECONDS)
 
         def on_completed(jobs: Sequence[LeasedJob]) -> None:
-            self._outage_logged = False
+            self._outage_is_over()
             backoff.reset()
             self.unacknowledged -= len(jobs)
             self._acknowledge(jobs, "completed")
@@ -166,7 +166,7 @@ class Settler:
             await self._wait_out(error, backoff)
 
     def _on_answer(self, leased: LeasedJob, answer: batch_v1.JobSettled) -> None:
-        self._outage_logged = False
+        self._outage_is_over()
         outcome = leased.outcome
         if answer.status == _DEADLETTER:
             self._settled(leased, "deadletter")
@@ -236,7 +236,7 @@ class Settler:
                         await channel.close()
                         channel = None
                         await self._wait_out(error, backoff)
-                self._outage_logged = False
+                self._outage_is_over()
                 self._settled(leased, status)
         finally:
             if channel is not None:
@@ -246,12 +246,17 @@ class Settler:
         if not is_transient(error):
             raise error
         # All outcomes under way meet the same outage: one line about it is enough.
-        if not self._outage_logged:
+        if self.unacknowledged and not self._outage_logged:
             self._outage_logged = True
             logger.warning(
                 "results wait for the server (%d so far): %s", self.unacknowledged, error
             )
         await self._clock.sleep(backoff.after(error))
+
+    def _outage_is_over(self) -> None:
+        if self._outage_logged:
+            self._outage_logged = False
+            logger.info("the server takes results again")
 
     async def _send(self, channel: SettleChannel, leased: LeasedJob) -> SettledStatus:
         outcome = leased.outcome
