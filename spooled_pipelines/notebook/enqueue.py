@@ -87,7 +87,7 @@ def bulk_enqueue(
         raise EnqueueInterrupted(progress.interrupted()) from None
     except SpooledError as error:
         # The message says what is wrong; where in here that was found fills screens before it.
-        raise error.with_traceback(None)
+        raise error.with_traceback(None) from error.__cause__
     finally:
         progress.close()
 

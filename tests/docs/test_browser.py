@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,3 +35,10 @@ def test_prompts_and_output_are_not_copied(open_page: Callable[..., Any], tmp_pa
     source.write_text(f"<style>{css}</style><pre><code data-md-copying>{line}</code></pre>")
     assert open_page(source.as_uri()).locator("code").inner_text().strip() == "ls"
     assert "copying.css" in (ROOT / "mkdocs.yml").read_text()
+
+
+def test_a_search_finds_words_within_names() -> None:
+    (pattern,) = re.findall(r"separator: '(.+)'", (ROOT / "mkdocs.yml").read_text())
+    assert re.split(pattern, "retry_failed") == ["retry", "failed"]
+    assert "retries" in re.split(pattern, "`max_retries=0`, --max-retries")
+    assert re.split(pattern, "Batch.wait(") == ["Batch", "wait", ""]

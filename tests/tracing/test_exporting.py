@@ -1,4 +1,4 @@
-"""The server and the worker of the command line send their spans to a collector that is named."""
+"""`serve`, `enqueue` and `work` send their spans to a collector that is named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service
 
-from spooled_pipelines import connect
 from tests.support import forked
 from tests.support.server_process import API_KEY
 
@@ -48,9 +47,10 @@ def collector() -> Iterator[tuple[Collector, str]]:
     server.stop(None)
 
 
-def test_server_and_worker_tell_the_collector(
+def test_a_job_of_the_shell_is_one_trace_from_its_table_to_its_handler(
     tmp_path: Path, collector: tuple[Collector, str]
 ) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
     (tmp_path / "handlers.py").write_text("def quick(job):\n    return None\n")
     kept, endpoint = collector
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "PYTHONUNBUFFERED": "1"}
@@ -66,23 +66,20 @@ def test_server_and_worker_tell_the_collector(
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip().removeprefix("listening on ")
-            with connect(address, api_key=API_KEY) as client:
-                client.enqueue("q", {})
-            forked.run(
-                [*command, "work", "q", "handlers:quick", "--drain"],
-                cwd=tmp_path,
-                env={
-                    **environment,
-                    "SPOOLED_GRPC_ADDRESS": address,
-                    "SPOOLED_API_KEY": API_KEY,
-                },
-                check=True,
-                timeout=60,
-            )
+            named = {"SPOOLED_GRPC_ADDRESS": address, "SPOOLED_API_KEY": API_KEY}
+            for line in (["enqueue", "a.csv", "q"], ["work", "q", "handlers:quick", "--drain"]):
+                forked.run(
+                    [*command, *line],
+                    cwd=tmp_path,
+                    env={**environment, **named},
+                    check=True,
+                    timeout=60,
+                )
         finally:
             # What is not sent yet is sent before it ends.
             server.send_signal(signal.SIGTERM)
             server.wait(30)
-    told = {(service_name, name) for service_name, name, _ in kept.spans}
-    assert ("spooled-server", "spooled.v1.QueueService/Enqueue") in told
-    assert ("spooled-worker", "process q") in told
+    told = {(service_name, name): trace for service_name, name, trace in kept.spans}
+    trace = told["spooled-enqueue", "send q"]
+    assert told["spooled-server", "spooled_pipelines.v1.BatchService/EnqueueBatch"] == trace
+    assert told["spooled-worker", "process q"] == trace

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spooled_pipelines import Job, SpooledClient, connect
 from spooled_pipelines.testing import MemoryClient
 from spooled_pipelines.worker import Settled, Worker

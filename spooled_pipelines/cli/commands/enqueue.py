@@ -14,6 +14,7 @@ from spooled_pipelines.cli.live_line import LiveLine
 from spooled_pipelines.cli.options import RateLimit, Server, for_server
 from spooled_pipelines.cli.output import print_json, print_pairs, print_plan, say
 from spooled_pipelines.cli.stdin import STDIN, InputFormat, stdin_as_file
+from spooled_pipelines.cli.telemetry import export_traces
 from spooled_pipelines.durations import seconds_in
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ def enqueue(
     rate_limit: RateLimit = None,
 ) -> None:
     """Make each row of FILE a job of QUEUE. The same command again enqueues nothing twice."""
+    export_traces("spooled-enqueue")
     named = "://" in file or set("*?[") & set(file) or file == STDIN
     if not named and not Path(file).exists():
         raise UsageError(f"{file}: no such file or folder")

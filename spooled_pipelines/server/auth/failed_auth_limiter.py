@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from urllib.parse import unquote
 
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.runtime.clock import Clock
@@ -51,10 +52,10 @@ class FailedAuthLimiter:
 
 
 def peer_host(peer: str) -> str:
-    """Return `ipv4:192.0.2.1:50312` or `ipv6:%5B::1%5D:50312` without the port."""
-    return peer.rpartition(":")[0] if peer.startswith("ip") else peer
+    """Return `ipv4:192.0.2.1:50312` or `ipv6:%5B::1%5D:50312` as `ipv4:192.0.2.1`, `ipv6:[::1]`."""
+    return unquote(peer.rpartition(":")[0]) if peer.startswith("ip") else peer
 
 
 def peer_of(host: str) -> str:
     """Return the peer of an address as HTTP has it: 192.0.2.1, or ::1."""
-    return f"ipv6:%5B{host}%5D" if ":" in host else f"ipv4:{host}"
+    return f"ipv6:[{host}]" if ":" in host else f"ipv4:{host}"

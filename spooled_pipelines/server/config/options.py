@@ -28,7 +28,7 @@ migrate                 TEXT          auto makes the store's schema and brings i
 api_key                 SECRET_WORDS  Admin keys besides those in the store: repeat the flag,
                                       separate them by spaces in a variable. Also SPOOLED_API_KEY.
                                       As a flag, other users of this machine see them in `ps`.
-api_key_file            TEXT          A file that holds such keys, one a line.
+api_key_file            TEXT          A file that holds such keys, one a line, read at the start.
 tls_cert                TEXT          PEM file of the certificate chain, read again when it changes;
                                       without it the server uses no TLS.
 tls_key                 TEXT          PEM file of its private key, not encrypted.

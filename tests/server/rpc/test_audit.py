@@ -57,7 +57,7 @@ async def test_each_admin_act_is_kept_with_who_what_and_how_it_ended(
         ("CancelBatch", "none", "NOT_FOUND", "alice"),
         ("RevokeKey", f"{made.key.id} 'alice' for admin of default", "OK", "given to the server"),
     ]  # fmt: skip
-    assert {e.peer for e in entries} <= {"ipv4:127.0.0.1", "ipv6:%5B::1%5D"}
+    assert {e.peer for e in entries} <= {"ipv4:127.0.0.1", "ipv6:[::1]"}
     assert entries[1].key_id == made.key.id
     ours = [r for r in caplog.records if r.name == operator_log.name]
     said = [r for r in ours if "PurgeQueue" in r.getMessage()]
