@@ -8,6 +8,7 @@ import getpass
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spooled_pipelines.cli.exit_codes import UsageError
@@ -30,7 +31,13 @@ def open_keys(store: str | None, server: Server) -> Iterator[KeyCall]:
                 try:
                     return _call_in_store(store, name, request)
                 except _InUseError as in_use:
-                    print(f"{in_use}; asking that server", file=sys.stderr)
+                    client = stack.enter_context(server.connect())
+                    address, file = client.settings.address, client.settings.file
+                    path = Path(store.removeprefix("sqlite:///"))
+                    if file is not None and Path(file).resolve() != path.resolve():
+                        raise UsageError(f"{in_use}: name that server with --address") from None
+                    print(f"{in_use}; asking the server at {file or address}", file=sys.stderr)
+                    return _call_server(client, name, request)
             client = stack.enter_context(server.connect())
             return _call_server(client, name, request)
 

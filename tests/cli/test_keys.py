@@ -64,7 +64,7 @@ def test_the_server_that_has_the_store_is_asked_instead(
             follower.start()
             done = spooled("keys", "revoke", made["id"], "--store", store, "--json", **told)
             assert done.returncode == 0, done.stderr
-            assert "asking that server" in done.stderr
+            assert f"asking the server at {server.address}" in done.stderr
             assert json.loads(done.stdout)["revoked_at"]
             assert ended.wait(60)
             follower.join()
@@ -87,6 +87,20 @@ def test_the_server_that_has_the_store_is_asked_instead(
     assert "there are no keys" in none.stderr
     listed = json.loads(spooled("keys", "list", "--store", store, "--json").stdout)
     assert [(key["id"], bool(key["revoked_at"])) for key in listed] == [(made["id"], True)]
+
+
+def test_no_other_file_is_taken_for_the_one_that_a_server_has(
+    spooled: Any, folder: Path, store: str
+) -> None:
+    about = ("--role", "read", "--name", "x", "--json")
+    assert spooled("keys", "create", "--store", "sqlite:///spooled.db", *about).returncode == 0
+    with ServerProcess(folder / "jobs.db"):
+        # Nothing is named, so that the shell goes to the file of this folder.
+        done = spooled("keys", "create", "--store", store, *about)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "jobs.db open: name that server with --address" in done.stderr
+    listed = spooled("keys", "list", "--store", "sqlite:///spooled.db", "--json").stdout
+    assert len(listed.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
