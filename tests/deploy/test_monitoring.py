@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from spooled_pipelines.wire import spooled_v1 as spooled
+from tests.support.ports import HeldPort
 from tests.support.waiting import aeventually
 from tests.support.wire import Wire
 
@@ -108,11 +109,10 @@ async def keep_busy(wire: Wire) -> None:
 @pytest.fixture
 def scraper(busy: Wire, tmp_path: Path) -> Iterator[str]:
     """The address of a real Prometheus that scrapes the server."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    port = HeldPort()
+    address = f"127.0.0.1:{port.number}"
     config = {
-        "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
         "rule_files": [str(DEPLOY / "prometheus/alerts.yaml")],
         "scrape_configs": [
             {
@@ -129,6 +129,7 @@ def scraper(busy: Wire, tmp_path: Path) -> Iterator[str]:
     yield address
     process.terminate()
     process.wait(30)
+    port.close()
 
 
 def asked(address: str, query: str) -> list[Any]:
@@ -154,7 +155,8 @@ async def test_a_real_prometheus_answers_every_query_of_the_dashboard(
     busy: Wire, scraper: str
 ) -> None:
     def scrapes() -> int:
-        found = asked(scraper, 'count_over_time(up{job="spooled"}[1m])')
+        # A busy machine answers some of them too late.
+        found = asked(scraper, 'sum_over_time(up{job="spooled"}[1m])')
         return int(found[0]["value"][1]) if found else 0
 
     async def once_more() -> bool:
@@ -164,9 +166,6 @@ async def test_a_real_prometheus_answers_every_query_of_the_dashboard(
         before = await asyncio.to_thread(scrapes)
         await keep_busy(busy)
         await aeventually(once_more)
-    answers = {
-        where: await asyncio.to_thread(asked, scraper, query) for where, query in queries().items()
-    }
     # What happens rarely, and what a threshold leaves out, has no series now.
     quiet = {rule["alert"] for rule in ALERTS} | {
         "Workers B",
@@ -176,4 +175,15 @@ async def test_a_real_prometheus_answers_every_query_of_the_dashboard(
         "Dead rows A",
         "Failures beside the calls A",
     }
-    assert [where for where, answer in answers.items() if not answer and where not in quiet] == []
+    open_ones = {where: query for where, query in queries().items() if where not in quiet}
+
+    async def all_have_answered() -> bool:
+        for where, query in list(open_ones.items()):
+            # Where the last scrape came too late, there is nothing for a moment.
+            if await asyncio.to_thread(asked, scraper, query):
+                del open_ones[where]
+        return not open_ones
+
+    with contextlib.suppress(AssertionError):
+        await aeventually(all_have_answered)
+    assert open_ones == {}

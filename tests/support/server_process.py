@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support import forked
+from tests.support.ports import HeldPort
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,6 +59,7 @@ class ServerProcess:
         self.page = ""
         self.log = store.with_name(store.name + ".log")
         self._process: subprocess.Popen[str] | None = None
+        self._held: HeldPort | None = None
 
     @property
     def address(self) -> str:
@@ -80,6 +82,9 @@ class ServerProcess:
     def start(self) -> Self:
         """Starts it and returns when it listens."""
         assert not self.running, "the server runs already"
+        if not self.port:
+            self._held = HeldPort()
+            self.port = self._held.number
         command = [sys.executable, "-m", "spooled_pipelines.cli.main", "serve"]
         command += ["--listen", f"{self.host}:{self.port}", "--store", f"sqlite:///{self.store}"]
         command += ["--api-key", self.api_key, *self.arguments]
@@ -128,6 +133,8 @@ class ServerProcess:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self.kill()
+        if self._held is not None:
+            self._held.close()
 
     def _end(self, number: signal.Signals) -> int:
         process, self._process = self._process, None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from spooled_pipelines import SpooledClient
 from spooled_pipelines.wire import keys_v1 as keys
 from tests.support.browser import opening_pages, save_screenshot
 from tests.support.paged_wire import HOSTILE, SCRIPT
+from tests.support.ports import HeldPort
 from tests.support.sampling import sampled
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.wire import method_named
@@ -25,19 +26,17 @@ if TYPE_CHECKING:
 Opener = Callable[..., "Page"]
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """With its page; every test has queues and batches of its own."""
     folder = tmp_path_factory.mktemp("page")
     # A port of its own, so that the page is where it was after a restart.
-    page = f"127.0.0.1:{free_port()}"
-    with ServerProcess(folder / "jobs.db", "--http", page) as running:
+    with closing(HeldPort()) as page, ServerProcess(folder / "jobs.db", *at(page)) as running:
         yield running
+
+
+def at(page: HeldPort) -> tuple[str, str]:
+    return "--http", f"127.0.0.1:{page.number}"
 
 
 @pytest.fixture(scope="module")
@@ -282,8 +281,7 @@ CONTRASTS = """elements => elements.map(element => {
 
 
 def test_a_server_that_is_away_is_said_until_it_is_back(tmp_path: Path, open_page: Opener) -> None:
-    address = f"127.0.0.1:{free_port()}"
-    with ServerProcess(tmp_path / "jobs.db", "--http", address) as server:
+    with closing(HeldPort()) as held, ServerProcess(tmp_path / "jobs.db", *at(held)) as server:
         page = visited(open_page, server, "/queues")
         server.kill()
         page.get_by_text("The server does not answer.").wait_for()
