@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Protocol
@@ -20,11 +20,14 @@ from spooled_pipelines.worker.handlers.batch_handlers import BatchHandlerCall, B
 from spooled_pipelines.worker.handlers.event_loop import CURRENT_RUN, GuardedTask, run_to_end
 from spooled_pipelines.worker.handlers.handler import BoundHandler
 from spooled_pipelines.worker.handlers.running_log import RunningLog
+from spooled_pipelines.worker.handlers.thread_frames import frame_of
 from spooled_pipelines.worker.jobs.context import JobContext
 from spooled_pipelines.worker.jobs.lease_table import LeasedJob
 from spooled_pipelines.worker.jobs.outcome import Outcome, outcome_of_exception
 
 JobGroup = list[LeasedJob]
+# Returns where in the code a group is, as `path:line in function`; costs more than a moment.
+Locate = Callable[[], str]
 # Called in the event loop's thread; an outcome is None where the lease was lost before the run.
 OnFinished = Callable[[Sequence[tuple[LeasedJob, Outcome | None]]], None]
 SyncCall = Callable[[list[JobContext]], list[Outcome]]
@@ -40,8 +43,8 @@ class JobExecutor(Protocol):
     def take_waiting(self) -> list[LeasedJob]:
         """Return the jobs that have not begun, and do not run them."""
 
-    def running(self) -> Iterator[tuple[JobGroup, str]]:
-        """Yield the groups that have begun and not ended, and where in the code each is."""
+    def running(self) -> Iterator[tuple[JobGroup, Locate]]:
+        """Yield the groups that have begun and not ended, and what tells where each is."""
 
     def close(self) -> None:
         """Begin no further group. One that runs is interrupted where that is possible."""
@@ -120,10 +123,9 @@ class ThreadExecutor:
                 waiting += self._waiting.get_nowait() or []
         return waiting
 
-    def running(self) -> Iterator[tuple[JobGroup, str]]:
-        frames = sys._current_frames()  # noqa: SLF001 - the documented way to another thread's stack
+    def running(self) -> Iterator[tuple[JobGroup, Locate]]:
         for thread, group in list(self._running.items()):
-            yield group, _location(frames.get(thread))
+            yield group, partial(_thread_location, thread)
 
     def close(self) -> None:
         for _ in self._threads:
@@ -197,10 +199,9 @@ class AsyncioExecutor:
         self._waiting.clear()
         return waiting
 
-    def running(self) -> Iterator[tuple[JobGroup, str]]:
+    def running(self) -> Iterator[tuple[JobGroup, Locate]]:
         for task, group in list(self._tasks.items()):
-            stack = task.get_stack(limit=1)
-            yield group, _location(stack[-1] if stack else None)
+            yield group, partial(_task_location, task)
 
     def close(self) -> None:
         self._closing = True
@@ -288,6 +289,15 @@ def when_all_cancelled(group: JobGroup, interrupt: Callable[[], object]) -> Call
             interrupt()
 
     return interrupt_if_unwanted
+
+
+def _thread_location(thread: int) -> str:
+    return _location(frame_of(thread))
+
+
+def _task_location(task: asyncio.Task[None]) -> str:
+    stack = task.get_stack(limit=1)
+    return _location(stack[-1] if stack else None)
 
 
 def _location(frame: FrameType | None) -> str:

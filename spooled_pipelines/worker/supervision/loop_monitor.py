@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import sysconfig
 import threading
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from spooled_pipelines.worker.handlers.thread_frames import frame_of
 from spooled_pipelines.worker.log import logger
 
 # An async handler that does not await for so long keeps every other one waiting.
@@ -43,7 +43,7 @@ def _monitor(loop: asyncio.AbstractEventLoop, thread: int, ended: threading.Even
             loop.call_soon_threadsafe(answered.set)
             if answered.wait(_BLOCKED_SECONDS):
                 continue
-            place = _place(sys._current_frames().get(thread))  # noqa: SLF001 - the documented way to another thread's stack
+            place = _place(frame_of(thread))
             if place:
                 logger.error(
                     "the event loop is blocked at %s: an async handler must await what takes "

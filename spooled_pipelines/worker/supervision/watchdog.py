@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from spooled_pipelines.worker.clock import Clock
-from spooled_pipelines.worker.handlers.executors import JobExecutor, JobGroup
+from spooled_pipelines.worker.handlers.executors import JobExecutor, JobGroup, Locate
 from spooled_pipelines.worker.jobs.lease_table import LeasedJob, LeaseTable
 from spooled_pipelines.worker.jobs.outcome import Outcome, timed_out
 from spooled_pipelines.worker.log import log_job
@@ -61,9 +61,9 @@ class Watchdog:
             all(leased.cancelled for leased in group) for group, _ in self._executor.running()
         )
 
-    def _log_hanging(self, running: Sequence[tuple[JobGroup, str]], now: float) -> None:
+    def _log_hanging(self, running: Sequence[tuple[JobGroup, Locate]], now: float) -> None:
         self._logged &= {id(group) for group, _ in running}
-        for group, location in running:
+        for group, locate in running:
             first = group[0]
             if id(group) in self._logged or not all(leased.cancelled for leased in group):
                 continue
@@ -74,5 +74,5 @@ class Watchdog:
                     "handler hangs, it was told to end and still runs:",
                     first,
                     seconds=round(now - (first.started_at or now)),
-                    at=location,
+                    at=locate(),
                 )
