@@ -12,9 +12,9 @@ _looking = threading.Lock()
 
 def frame_of(thread: int) -> FrameType | None:
     """Return the innermost frame of a thread, by its identifier; None where it has ended."""
-    # In Python 3.10, and before 3.11.9, the process can stand still for good if garbage is collected
-    # meanwhile: a finalizer lets another thread run, which ends and waits for a lock that is held
-    # here (python/cpython#106883).
+    # In Python 3.10, and before 3.11.9, the process can stand still for good if garbage is
+    # collected meanwhile: a finalizer lets another thread run, which ends and waits for a lock that
+    # is held here (python/cpython#106883).
     with _looking:
         is_enabled = gc.isenabled()
         gc.disable()
