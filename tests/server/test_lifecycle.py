@@ -31,7 +31,7 @@ from spooled_pipelines.server.embedded.memory_server import MemoryServer
 from spooled_pipelines.server.maintenance import ApiKeyRefresher, Sweeper
 from spooled_pipelines.server.server import Server
 from spooled_pipelines.server.services import ServiceContext
-from spooled_pipelines.server.services.claiming import claim
+from spooled_pipelines.server.services.leases import claim
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import ClaimRequest

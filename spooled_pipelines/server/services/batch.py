@@ -14,7 +14,6 @@ from spooled_pipelines.server.core.jobs.columns import JobColumns
 from spooled_pipelines.server.core.jobs.records import JobPage
 from spooled_pipelines.server.core.protobuf import takes_bytes
 from spooled_pipelines.server.core.runtime.notifier import batch_topic, control_topic
-from spooled_pipelines.server.services import chunk_calls
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import (
     attempt,
@@ -25,8 +24,8 @@ from spooled_pipelines.server.services.encoding import (
     timestamp,
 )
 from spooled_pipelines.server.services.enqueue_batch import enqueue_batch
+from spooled_pipelines.server.services.leases import claim_chunks, renew_chunk, settle
 from spooled_pipelines.server.services.revise_dead_letters import revise
-from spooled_pipelines.server.services.settle_stream import settle
 from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.server.store.requests import (
@@ -56,8 +55,8 @@ class BatchService:
         self._context = context
         # The validation of a chunk parses it with messages of its own.
         self.enqueue_batch = takes_bytes(partial(enqueue_batch, context))
-        self.claim_chunks = partial(chunk_calls.claim_chunks, context)
-        self.renew_chunk = partial(chunk_calls.renew_chunk, context)
+        self.claim_chunks = partial(claim_chunks, context)
+        self.renew_chunk = partial(renew_chunk, context)
         self.revise_dead_letters = partial(revise, context)
         self.settle = partial(settle, context)
 

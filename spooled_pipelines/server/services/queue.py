@@ -10,12 +10,18 @@ from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.services import lease_calls
-from spooled_pipelines.server.services.claiming import Consumer, claim, take_back
 from spooled_pipelines.server.services.context import KEY_ELSEWHERE, ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
-from spooled_pipelines.server.services.job_stream import JobStream
-from spooled_pipelines.server.services.process_jobs import process_jobs
+from spooled_pipelines.server.services.leases import (
+    Consumer,
+    JobStream,
+    claim,
+    complete,
+    fail,
+    process_jobs,
+    renew_lease,
+    take_back,
+)
 from spooled_pipelines.server.services.validation.jobs import new_job
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire import limits, spooled_v1
@@ -26,9 +32,9 @@ class QueueService:
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
-        self.complete = partial(lease_calls.complete, context)
-        self.fail = partial(lease_calls.fail, context)
-        self.renew_lease = partial(lease_calls.renew_lease, context)
+        self.complete = partial(complete, context)
+        self.fail = partial(fail, context)
+        self.renew_lease = partial(renew_lease, context)
         self.process_jobs = partial(process_jobs, context)
 
     async def enqueue(

@@ -10,7 +10,7 @@ from spooled_pipelines.server.core.jobs.records import WorkerRecord
 from spooled_pipelines.server.core.runtime.presence import HEARTBEAT_SECONDS
 from spooled_pipelines.server.services import heartbeats
 from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.process_jobs import process_jobs
+from spooled_pipelines.server.services.leases import process_jobs
 from spooled_pipelines.wire import limits, spooled_v1
 
 _CONCURRENCY_DEFAULT, _CONCURRENCY_MAX = 5, 100_000

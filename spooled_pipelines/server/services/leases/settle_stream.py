@@ -10,9 +10,9 @@ from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.settlements import Completion, Settlement
-from spooled_pipelines.server.services.chunk_calls import settle_chunk
 from spooled_pipelines.server.services.context import ServiceContext
-from spooled_pipelines.server.services.outcomes import incomplete, refused, settled
+from spooled_pipelines.server.services.leases.chunk_calls import settle_chunk
+from spooled_pipelines.server.services.leases.outcomes import incomplete, refused, settled
 from spooled_pipelines.server.services.validation.structs import check_object
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.batch_v1 import JobOutcome, SettleRequest, SettleResponse

@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.runtime.notifier import job_topic, queue_topic
-from spooled_pipelines.server.services.claiming import Consumer, claim, give_back
 from spooled_pipelines.server.services.context import ServiceContext
+from spooled_pipelines.server.services.leases.claiming import Consumer, claim, give_back
 from spooled_pipelines.server.store.requests import ClaimRequest
 from spooled_pipelines.wire import limits
 

@@ -14,7 +14,7 @@ from spooled_pipelines.server.core.jobs.settlements import (
     GiveBack,
     Incomplete,
 )
-from spooled_pipelines.server.services.lease_calls import code_in_band
+from spooled_pipelines.server.services.leases.lease_calls import code_in_band
 from spooled_pipelines.server.store import Settled
 from spooled_pipelines.wire import batch_v1, limits
 from spooled_pipelines.wire.batch_v1 import JobSettled

@@ -11,12 +11,12 @@ from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.protobuf import field
-from spooled_pipelines.server.services import lease_calls
-from spooled_pipelines.server.services.claiming import Consumer, give_back, take_back
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes
 from spooled_pipelines.server.services.heartbeats import heartbeat
-from spooled_pipelines.server.services.job_stream import JobStream
+from spooled_pipelines.server.services.leases import lease_calls
+from spooled_pipelines.server.services.leases.claiming import Consumer, give_back, take_back
+from spooled_pipelines.server.services.leases.job_stream import JobStream
 from spooled_pipelines.wire.spooled_v1 import (
     DequeueRequest,
     ErrorResponse,

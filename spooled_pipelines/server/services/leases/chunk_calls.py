@@ -11,10 +11,10 @@ from spooled_pipelines.server.core import ids, validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.records import JobRecord
 from spooled_pipelines.server.core.jobs.settlements import ChunkSettlement, Incomplete, LeasedJobs
-from spooled_pipelines.server.services.claiming import claim, take_back
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import timestamp
-from spooled_pipelines.server.services.outcomes import incomplete, refused, settled
+from spooled_pipelines.server.services.leases.claiming import claim, take_back
+from spooled_pipelines.server.services.leases.outcomes import incomplete, refused, settled
 from spooled_pipelines.server.services.validation.structs import check_results
 from spooled_pipelines.server.store.limits import ANSWER_BYTES
 from spooled_pipelines.server.store.requests import ClaimRequest
