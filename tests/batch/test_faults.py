@@ -24,6 +24,8 @@ from tests.support.server_process import ServerProcess
 StartServer = Callable[..., ServerProcess]
 PLAIN = "--no-batch-extension"
 NO_RETRY = RetryPolicy(max_attempts=1)
+# Rows of `table_of` in more messages than are on their way at once.
+MORE_THAN_ON_THEIR_WAY = 2_800
 
 
 def table_of(rows: int) -> pa.Table:
@@ -174,7 +176,7 @@ def test_breaking_off_leaves_an_unsealed_batch_that_the_same_call_finishes(
     open_door: Callable[..., Any], server: ServerProcess, queue: str, kind: type[BaseException]
 ) -> None:
     door = open_door(server)
-    table = table_of(1_400)
+    table = table_of(MORE_THAN_ON_THEIR_WAY)
 
     def break_off(sent: int, total: int) -> None:
         assert sent < total
@@ -188,21 +190,21 @@ def test_breaking_off_leaves_an_unsealed_batch_that_the_same_call_finishes(
     batch_id = next(word.strip(";") for word in said.split() if word.startswith("b_"))
 
     found = door.batch(batch_id)
-    assert 0 < found.stats().total < 1_400
+    assert 0 < found.stats().total < MORE_THAN_ON_THEIR_WAY
     with pytest.raises(BatchTimeoutError):
         found.wait(timeout=0.1)
     batch = door.enqueue_batch(table, queue, name="broken off")
     assert batch.id == batch_id
-    assert batch.created + batch.duplicates == 1_400
+    assert batch.created + batch.duplicates == MORE_THAN_ON_THEIR_WAY
     assert batch.created > 0
     stats = found.stats()
-    assert (stats.sealed, stats.total) == (True, 1_400)
+    assert (stats.sealed, stats.total) == (True, MORE_THAN_ON_THEIR_WAY)
 
 
 async def test_a_cancelled_task_leaves_the_same(
     async_client: AsyncSpooledClient, queue: str
 ) -> None:
-    table = table_of(1_400)
+    table = table_of(MORE_THAN_ON_THEIR_WAY)
     begun = asyncio.Event()
     task = asyncio.ensure_future(
         async_client.enqueue_batch(table, queue, progress=lambda *_: begun.set())
@@ -212,8 +214,8 @@ async def test_a_cancelled_task_leaves_the_same(
     with pytest.raises(asyncio.CancelledError):
         await task
     batch = await async_client.enqueue_batch(table, queue)
-    assert batch.created + batch.duplicates == 1_400
-    assert 0 < batch.created < 1_400
+    assert batch.created + batch.duplicates == MORE_THAN_ON_THEIR_WAY
+    assert 0 < batch.created < MORE_THAN_ON_THEIR_WAY
     assert (await batch.stats()).sealed
 
 
@@ -259,7 +261,7 @@ with connect(address, api_key=key) as client:
 def test_a_client_killed_in_the_middle_and_the_same_call_by_another(
     door: Any, any_server: ServerProcess, queue: str
 ) -> None:
-    rows = 600 if PLAIN in any_server.arguments else 1_400
+    rows = 600 if PLAIN in any_server.arguments else MORE_THAN_ON_THEIR_WAY
     command = [sys.executable, "-c", _CLIENT, any_server.address, any_server.api_key, queue]
     with forked.Popen(
         [*command, str(rows)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

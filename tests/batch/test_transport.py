@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,12 @@ import pyarrow as pa
 import pytest
 
 from spooled_pipelines.batch.flow_control import AdaptiveLimit
+from spooled_pipelines.batch.staging import chunks
 from spooled_pipelines.rpc.aio import connection as aio_connection
 from spooled_pipelines.rpc.channel import compression_pays
 from spooled_pipelines.rpc.sync import connection as sync_connection
+from spooled_pipelines.server.core.batches.records import Chunk, ChunkStored
+from spooled_pipelines.server.store.sqlite.store import SqliteStore
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.server_thread import ServerThread
@@ -68,3 +72,23 @@ def test_a_plain_server_s_rate_is_kept_to(
         assert batch.ledger["row"].to_pylist() == list(range(180))
         assert pauses
         assert all(pause > 0 for pause in pauses)
+
+
+def test_a_server_has_as_many_chunks_as_it_stores_at_once_from_the_start(
+    open_door: Callable[..., Any], queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers keep the chunks' order: with fewer on their way, those stored wait for a slow one."""
+    monkeypatch.setattr(chunks, "CHUNK_TARGET_BYTES", 16 << 10)
+    store, there, all_there = SqliteStore.add_chunk, set[int](), asyncio.Event()
+
+    async def hold(self: SqliteStore, organization: str, chunk: Chunk) -> ChunkStored:
+        there.add(chunk.number)
+        if there == set(range(8)):
+            all_there.set()
+        await asyncio.wait_for(all_there.wait(), 30)
+        return await store(self, organization, chunk)
+
+    monkeypatch.setattr(SqliteStore, "add_chunk", hold)
+    with ServerThread(tmp_path) as server:
+        assert open_door(server).enqueue_batch(TABLE, queue).created == 3_000
+    assert len(there) > 8

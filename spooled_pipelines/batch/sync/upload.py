@@ -46,9 +46,9 @@ from spooled_pipelines.wire import batch_v1, methods
 if TYPE_CHECKING:
     from spooled_pipelines.batch.staging.idempotency import KeyScope
 
-# Chunks on their way at once: one is stored while the next is on the wire and a third is made. More
-# if they are answered in time, fewer if the server is busy; at most what it stores at once.
-_CHUNKS, _CHUNKS_LEAST, _CHUNKS_MOST = 4, 2, 8
+# Chunks on their way at once: as many as a server stores at once. Answers keep the chunks' order,
+# so with fewer it has nothing to do where one takes longer; fewer if the server is busy.
+_CHUNKS_LEAST, _CHUNKS_MOST = 2, 8
 _CHANGED = "the key is that of a job with another payload"
 
 
@@ -186,7 +186,7 @@ class StreamUploader(Uploader):
         self._outstanding = None if max_outstanding is None else OutstandingLimit(max_outstanding)
         self._chunks: Iterator[Chunk] = rechunk(staged.chunks(generation), max_outstanding)
         self._next: Chunk | None = None
-        self._limit = AdaptiveLimit(_CHUNKS, _CHUNKS_MOST, _CHUNKS_LEAST)
+        self._limit = AdaptiveLimit(_CHUNKS_MOST, _CHUNKS_MOST, _CHUNKS_LEAST)
         # Chunks on their way, and when each of them was written.
         self._in_flight: deque[Chunk] = deque()
         self._written_at: deque[float] = deque()
