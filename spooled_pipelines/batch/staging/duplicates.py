@@ -8,26 +8,30 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, TYPE_CHECKING, TypeAlias
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from spooled_pipelines.batch.encoding.rows import row_numbers
 from spooled_pipelines.batch.staging.idempotency import (
     HASH_BYTES,
     HASH_TYPE,
-    first_halves,
+    hash_bytes,
     later_occurrence,
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
+    _Numbers: TypeAlias = NDArray[np.int64]
+    # Hashes, and the number of each one's row.
+    _HashRun: TypeAlias = tuple[NDArray[np.void], _Numbers]
+
 # Hashes of different rows that are looked at together.
-_BUCKET_ROWS = 1 << 16
+_BUCKET_ROWS = 1 << 18
+_BUCKETS_MOST = 1 << 16
 # Bytes of a bucket's hashes that are gathered before they are written.
 _EXTENT_BYTES = 16 << 10
-# Hashes, and the number of each one's row.
-_HashRun: TypeAlias = "tuple[pa.FixedSizeBinaryArray, pa.Int64Array]"
+_HASHES = np.dtype(f"V{HASH_BYTES}")
 
 
 class DuplicateIndex:
@@ -83,13 +87,16 @@ class DuplicateIndex:
     def _count(self, runs: Callable[[], Iterator[_HashRun]]) -> None:
         """Find what comes again among these hashes, which stand in the order of their rows."""
         # Eight bytes that come twice are a sign, not a proof; the whole hash decides below.
-        suspects = _doubled(first_halves(hashes) for hashes, _ in runs())
+        suspects = _doubled(_first_halves(hashes) for hashes, _ in runs())
         if not len(suspects):
             return
         seen: dict[bytes, int] = {}
         for hashes, numbers in runs():
-            indices = pc.indices_nonzero(pc.is_in(first_halves(hashes), value_set=suspects))
-            values, rows = hashes.take(indices).to_pylist(), numbers.take(indices).to_pylist()
+            halves = _first_halves(hashes)
+            # Of each, the last suspect that is not above it.
+            places = np.searchsorted(suspects[1:], halves, side="right")
+            chosen = suspects[places] == halves
+            values, rows = hashes[chosen].tolist(), numbers[chosen].tolist()
             for value, row in zip(values, rows, strict=True):
                 count = seen.get(value, 0)
                 seen[value] = count + 1
@@ -109,7 +116,7 @@ class _Buckets:
     """Hashes and their rows, told apart by a few bits of the hash; in one file, in short runs."""
 
     def __init__(self, least: int) -> None:
-        self.count = 1 << (least - 1).bit_length()
+        self.count = min(1 << (least - 1).bit_length(), _BUCKETS_MOST)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by __exit__)
         # Of each bucket: the hashes and rows that are not written yet, and where the rest stands.
         self._waiting = [(bytearray(), bytearray()) for _ in range(self.count)]
@@ -122,17 +129,16 @@ class _Buckets:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, hashes: pa.FixedSizeBinaryArray, numbers: pa.Int64Array) -> None:
+    def add(self, hashes: NDArray[np.void], numbers: _Numbers) -> None:
         """Put each hash and its row's number into the hash's bucket."""
-        buckets = pc.bit_wise_and(first_halves(hashes), self.count - 1)
+        buckets = (_first_halves(hashes) & (self.count - 1)).astype(np.uint16)
         # Stable, so that rows stay in their order.
-        order = pc.sort_indices(buckets)
-        sizes = pc.value_counts(buckets.take(order))
-        hash_data = memoryview(hashes.take(order).buffers()[1])
-        row_data = memoryview(numbers.take(order).buffers()[1])
+        order = np.argsort(buckets, kind="stable")
+        hash_data, row_data = hashes[order].tobytes(), numbers[order].tobytes()
+        sizes = np.bincount(buckets, minlength=self.count)
         start = 0
-        for bucket, size in zip(*(column.to_pylist() for column in sizes.flatten()), strict=True):
-            stop = start + size
+        for bucket in np.flatnonzero(sizes).tolist():
+            stop = start + int(sizes[bucket])
             waiting = self._waiting[bucket]
             waiting[0].extend(hash_data[HASH_BYTES * start : HASH_BYTES * stop])
             waiting[1].extend(row_data[8 * start : 8 * stop])
@@ -146,8 +152,8 @@ class _Buckets:
         for offset, count in self._extents[bucket]:
             self._file.seek(offset)
             yield (
-                _from_bytes(HASH_TYPE, count, self._file.read(HASH_BYTES * count)),
-                _from_bytes(pa.int64(), count, self._file.read(8 * count)),
+                np.frombuffer(self._file.read(HASH_BYTES * count), _HASHES),
+                np.frombuffer(self._file.read(8 * count), np.int64),
             )
 
     def _write(self, bucket: int) -> None:
@@ -162,30 +168,36 @@ class _Buckets:
         self._waiting[bucket] = (bytearray(), bytearray())
 
 
-def _from_bytes(arrow_type: pa.DataType, count: int, data: bytes) -> pa.Array:
-    return pa.Array.from_buffers(arrow_type, count, [None, pa.py_buffer(data)])
-
-
 def _numbered(hashes: Iterator[pa.FixedSizeBinaryArray]) -> Iterator[_HashRun]:
     first = 0
     for run in hashes:
-        yield run, row_numbers(first, len(run))
+        yield np.frombuffer(hash_bytes(run), _HASHES), np.arange(first, first + len(run))
         first += len(run)
 
 
-def _doubled(runs: Iterator[pa.Int64Array]) -> pa.Int64Array:
-    """Return the numbers that come more than once: only the different ones take memory."""
-    different: list[pa.Int64Array] = []
-    doubled: list[pa.Int64Array] = []
-    for numbers in runs:
-        counted = pc.value_counts(numbers)
-        different.append(counted.field("values"))
-        doubled.append(_more_than_once(counted))
-    if not different:
-        return pa.array([], pa.int64())
-    doubled.append(_more_than_once(pc.value_counts(pa.chunked_array(different))))
-    return pc.unique(pa.concat_arrays(doubled))
+def _first_halves(hashes: NDArray[np.void]) -> _Numbers:
+    return hashes.view("<i8")[::2]
 
 
-def _more_than_once(counted: pa.StructArray) -> pa.Int64Array:
-    return counted.field("values").filter(pc.greater(counted.field("counts"), 1))
+def _doubled(runs: Iterator[_Numbers]) -> _Numbers:
+    """Return, sorted, the numbers that come more than once: only the different ones take memory."""
+    different: _Numbers = np.array([], np.int64)
+    doubled = [different]
+    for lot in _in_lots(runs):
+        numbers = np.sort(np.concatenate((different, *lot)))
+        comes_again = numbers[1:] == numbers[:-1]
+        doubled.append(np.unique(numbers[1:][comes_again]))
+        different = numbers[np.append(True, ~comes_again)]
+    return np.unique(np.concatenate(doubled))
+
+
+def _in_lots(runs: Iterator[_Numbers]) -> Iterator[list[_Numbers]]:
+    """Yield some runs at a time: few lots, since each is sorted with all that came before it."""
+    lot: list[_Numbers] = []
+    for run in runs:
+        lot.append(run)
+        if sum(map(len, lot)) >= _BUCKET_ROWS:
+            yield lot
+            lot = []
+    if lot:
+        yield lot

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import shown
@@ -107,40 +107,26 @@ def row_hashes(identity: pa.BinaryArray, seed: bytes) -> pa.FixedSizeBinaryArray
 
 def hash_sum(hashes: pa.FixedSizeBinaryArray) -> int:
     """Return the sum of the hashes as numbers: the same in any order."""
-    lanes = _lanes(hashes, pa.uint32(), HASH_BYTES // 4)
-    sums = [pc.sum(pc.list_element(lanes, i).cast(pa.uint64())).as_py() or 0 for i in range(4)]
-    return int(sum(lane << (32 * i) for i, lane in enumerate(sums)))
+    words = np.frombuffer(hash_bytes(hashes), "<u4")
+    return sum(int(words[i::4].sum(dtype=np.uint64)) << 32 * i for i in range(4))
 
 
 def hash_fractions(hashes: pa.FixedSizeBinaryArray) -> pa.DoubleArray:
     """Return a number from 0 to below 1 for each hash."""
-    lanes = pc.list_element(_lanes(hashes, pa.uint32(), HASH_BYTES // 4), HASH_BYTES // 4 - 1)
-    return pc.divide(lanes.cast(pa.float64()), float(1 << 32))
-
-
-def first_halves(hashes: pa.FixedSizeBinaryArray) -> pa.Int64Array:
-    """Return the first eight bytes of each hash, as numbers."""
-    return pc.list_element(_lanes(hashes, pa.int64(), 2), 0)
+    return pa.array(np.frombuffer(hash_bytes(hashes), "<u4")[3::4] / (1 << 32))
 
 
 def key_texts(hashes: pa.FixedSizeBinaryArray) -> pa.BinaryArray:
     """Return the keys as the wire has them."""
-    digits = _data(hashes).to_pybytes().hex().encode()
+    digits = hash_bytes(hashes).to_pybytes().hex().encode()
     fixed = pa.Array.from_buffers(
         pa.binary(KEY_CHARACTERS), len(hashes), [None, pa.py_buffer(digits)]
     )
     return fixed.cast(pa.binary())
 
 
-def _lanes(
-    hashes: pa.FixedSizeBinaryArray, arrow_type: pa.DataType, count: int
-) -> pa.FixedSizeListArray:
-    """Return the hashes as lists of `count` numbers, without a copy."""
-    numbers = pa.Array.from_buffers(arrow_type, count * len(hashes), [None, _data(hashes)])
-    return pa.FixedSizeListArray.from_arrays(numbers, count)
-
-
-def _data(hashes: pa.FixedSizeBinaryArray) -> pa.Buffer:
+def hash_bytes(hashes: pa.FixedSizeBinaryArray) -> pa.Buffer:
+    """Return the hashes one after the other, without a copy."""
     return hashes.buffers()[1].slice(hashes.offset * HASH_BYTES, len(hashes) * HASH_BYTES)
 
 
