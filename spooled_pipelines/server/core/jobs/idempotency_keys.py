@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 _HEX_LENGTH, _DIGEST_BYTES = 32, 16
 _HEX_KEY = re.compile(f"[0-9a-f]{{{_HEX_LENGTH}}}")
-_HEX_DIGITS = re.compile("[0-9a-f]*")
 
 
 def digest_of(key: str) -> bytes | None:
@@ -15,11 +14,17 @@ def digest_of(key: str) -> bytes | None:
     return bytes.fromhex(key) if _HEX_KEY.fullmatch(key) else None
 
 
-def digests_of(keys: Sequence[str]) -> list[bytes] | None:
-    """Return the bytes of each key where every one is such a hash; else None."""
-    joined = "".join(keys)
-    if set(map(len, keys)) != {_HEX_LENGTH} or not _HEX_DIGITS.fullmatch(joined):
+def digests_of(keys: Sequence[str], mark: bytes = b"") -> list[bytes] | None:
+    """Return the bytes of each key, behind a mark, where every one is such a hash; else None."""
+    if set(map(len, keys)) != {_HEX_LENGTH}:
         return None
-    digests = bytes.fromhex(joined)
-    places = range(0, len(digests), _DIGEST_BYTES)
-    return [digests[start : start + _DIGEST_BYTES] for start in places]
+    text = mark.hex().join(("", *keys))
+    try:
+        digests = bytes.fromhex(text)
+    except ValueError:
+        return None
+    # Upper-case digits and spaces are no part of a hash.
+    if digests.hex() != text:
+        return None
+    step = len(mark) + _DIGEST_BYTES
+    return [digests[start : start + step] for start in range(0, len(digests), step)]

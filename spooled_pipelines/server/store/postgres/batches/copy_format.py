@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -11,6 +11,7 @@ from spooled_pipelines.server.core.batches.records import Chunk
 from spooled_pipelines.server.core.batches.rules import due_of_chunk, status_when_due
 from spooled_pipelines.server.core.jobs.idempotency_keys import digests_of
 from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.jobs.turns import ROUND, Rounds
 from spooled_pipelines.server.store.postgres.reads.records import HASH_MARK, stored_key
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    _Column: TypeAlias = Sequence[int] | NDArray[np.int64]
     # Of a block: bytes that all rows have, or as many for each row.
     _Piece: TypeAlias = bytes | NDArray[np.uint8]
 
@@ -31,10 +33,8 @@ _COUNT = struct.Struct(">h")
 
 def stored_keys(keys: Sequence[str]) -> list[bytes]:
     """Return `records.stored_key` of each, at once where all are hashes."""
-    digests = digests_of(keys)
-    if digests is not None:
-        return [HASH_MARK + digest for digest in digests]
-    return [stored_key(key) for key in keys]
+    hashes = digests_of(keys, HASH_MARK)
+    return [stored_key(key) for key in keys] if hashes is None else hashes
 
 
 class Copy:
@@ -55,7 +55,7 @@ class Copy:
         organization: int,
         queue: int,
         batch: int,
-        rounds: Iterable[int],
+        rounds: Rounds | Sequence[int],
         now: int,
     ) -> None:
         import numpy as np
@@ -68,8 +68,11 @@ class Copy:
         else:
             order = np.array(sorted(range(rows), key=keys.__getitem__), np.int64)
         due = due_of_chunk(chunk, now)
-        statuses = map(status_when_due, due) if due is not None else Status.PENDING
-        numbers: dict[str, tuple[Iterable[int] | int, int]] = {
+        statuses = list(map(status_when_due, due)) if due is not None else Status.PENDING
+        each_round: _Column | Rounds = rounds
+        if isinstance(each_round, Rounds):
+            each_round = (each_round.first + each_round.length * np.arange(rows)) // ROUND
+        numbers: dict[str, tuple[_Column | int, int]] = {
             "organization": (organization, 4),
             "queue": (queue, 4),
             "batch": (batch, 8),
@@ -78,8 +81,8 @@ class Copy:
             "priority": (chunk.priorities, 2),
             "max_retries": (chunk.max_retries, 2),
             "timeout_seconds": (chunk.timeout_seconds, 4),
-            "round": (rounds, 8),
-            "seq": (range(first, first + rows), 8),
+            "round": (each_round, 8),
+            "seq": (np.arange(first, first + rows), 8),
         }
         if chunk.schema_id is not None:
             numbers["schema_id"] = (chunk.schema_id, 8)
@@ -102,7 +105,7 @@ class Copy:
         else:
             given["idempotency_key"] = _texts(keys, order)
         # What is as long in each row is one block, with the length of the payload behind it.
-        pieces += _numbers(map(len, chunk.payloads), _LENGTH.size, order)[1:]
+        pieces += _numbers(list(map(len, chunk.payloads)), _LENGTH.size, order)[1:]
         # What no row has is left out.
         others = {name: column for name, column in given.items() if column is not None}
         self._names = ", ".join((*names, "payload", *others))
@@ -116,14 +119,14 @@ class Copy:
         return f"COPY {table} ({self._names}) FROM STDIN (FORMAT BINARY)".encode()
 
 
-def _numbers(values: Iterable[int] | int, size: int, order: NDArray[np.int64]) -> list[_Piece]:
+def _numbers(values: _Column | int, size: int, order: NDArray[np.int64]) -> list[_Piece]:
     """Return the lengths, then the numbers."""
     import numpy as np
 
     head = _LENGTH.pack(size)
     if isinstance(values, int):
         return [head + values.to_bytes(size, "big", signed=True)]
-    column = np.fromiter(values, f">i{size}", len(order))[order]
+    column = np.array(values, f">i{size}")[order]
     return [head, column.view(np.uint8).reshape(-1, size)]
 
 
