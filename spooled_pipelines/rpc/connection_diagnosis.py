@@ -98,10 +98,12 @@ def diagnose(text: str, settings: ConnectionSettings) -> Diagnosis:
         reason, sent = _not_connected(lowered, settings), False
     else:
         reason, sent = "connection_lost", True
+    # gRPC's way to write an address.
+    said = text.replace("%5B", "[").replace("%5D", "]")
     hint = how_to_start(settings) if reason == "unreachable" else _HINTS.get(reason, "")
     return Diagnosis(
         reason,
-        f"{settings.name} {PROBLEMS[reason]} ({one_line(text, _TEXT_CHARACTERS)}).",
+        f"{settings.name} {PROBLEMS[reason]} ({one_line(said, _TEXT_CHARACTERS)}).",
         hint,
         sent=sent,
         permanent=reason in _PERMANENT,

@@ -78,6 +78,7 @@ def test_errors_and_cards_escape() -> None:
     assert clean(ServerError(EVIL).message)
     card = Card(EVIL, [(EVIL, EVIL)], [EVIL], details=(EVIL, [EVIL]))
     assert clean(repr(card) + card.html())
+    assert "<div>run <code>&lt;b&gt;</code></div>" in Card("t", [], ["run `<b>`"]).html()
 
 
 def test_escaped_json_says_the_same() -> None:

@@ -146,6 +146,11 @@ REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0
     ("text", "reason", "advice"),
     [
         (REFUSED + "Failed to connect to remote host: Connection refused", "unreachable", "serve"),
+        (
+            REFUSED.replace("ipv4:127.0.0.1", "ipv6:%5B::1%5D") + "Connection refused",
+            "unreachable",
+            "ipv6:[::1]:1: Connection refused",
+        ),
         (REFUSED + "SSL_ERROR_SSL: WRONG_VERSION_NUMBER", "server_without_tls", "tls=False"),
         (REFUSED + "CERTIFICATE_VERIFY_FAILED: self signed", "tls_untrusted", "TLS(ca=...)"),
         (REFUSED + "Hostname Verification Check failed.", "tls_name", "server_name"),

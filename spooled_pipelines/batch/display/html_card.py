@@ -6,12 +6,15 @@ it, and it is readable on light and dark backgrounds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape as escape_html
 
 from spooled_pipelines.text import plain
 
+# Command lines in sentences.
+_CODE, _AS_HTML = re.compile("`([^`]+)`"), r"<code>\1</code>"
 _CELL = "text-align:left;padding:1px 12px 1px 0"
 
 
@@ -43,7 +46,7 @@ class Card:
             for name, value in self.facts
         )
         parts = [f"<div><b>{escape(self.title)}</b></div>", self._bar(), f"<table>{rows}</table>"]
-        parts += [f"<div>{escape(line)}</div>" for line in self.lines]
+        parts += [f"<div>{_CODE.sub(_AS_HTML, escape(line))}</div>" for line in self.lines]
         if self.details is not None and self.details[1]:
             heading, texts = self.details
             shown = "\n".join(escape(text) for text in texts)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from spooled_pipelines.error_shapes import text_in_all
 from spooled_pipelines.server.dashboard import formatting, view_models
@@ -30,6 +32,7 @@ class Pages:
         )
         environment.filters.update(
             plain=plain,
+            sentence=_sentence,
             in_all=text_in_all,
             number=formatting.number,
             rate=formatting.rate,
@@ -57,6 +60,11 @@ class Pages:
 _MARKS = {
     path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in STATIC.iterdir()
 }
+
+
+def _sentence(text: str) -> Markup:
+    """Return a sentence with the command lines in it, which stand between backticks, as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(plain(text)))))  # noqa: S704
 
 
 def _static(name: str) -> str:

@@ -47,7 +47,9 @@ async def test_a_queue_shows_depth_age_and_rates(wire: PagedWire) -> None:
 async def test_a_batch_shows_what_became_of_it(wire: PagedWire) -> None:
     await wire.fill_batch("b-1", "one", "two", "three", name="nightly")
     async with wire.visitor() as visitor:
-        page = read(await visitor.page("/batches/b-1"))
+        shown = await visitor.page("/batches/b-1")
+        assert "<code>spooled-pipelines work q module:handler</code>" in shown
+        page = read(shown)
         assert "nightly stalled" in page
         assert "no worker takes them" in page
         await wire.kill_one("a <b>bold</b> failure")
