@@ -175,3 +175,15 @@ async def test_a_server_runs_where_the_kernel_does_not_tell_what_arrived(
     async with Wire(tmp_path) as running:
         job_id = await running.enqueue("q")
         assert (await running.claim("q")).id == job_id
+
+
+async def test_bytes_come_back_from_whichever_thread_collects_the_last_that_held_them() -> None:
+    """As in a cycle of a message and its error."""
+    # So that a call of the loop from another thread is an error, and wakes nobody.
+    asyncio.get_running_loop().set_debug(True)
+    budget = ByteBudget(10)
+    held = [await budget.take("a", 8)]
+    waiting = asyncio.ensure_future(budget.take("a", 5))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(held.clear)
+    assert (await asyncio.wait_for(waiting, 30)).counts

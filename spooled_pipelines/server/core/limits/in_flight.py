@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 
 class ByteBudget:
     """At most `most` bytes at once for each organization; what is more waits, in its order.
 
-    One message alone always passes, so that none waits for ever.
+    One message alone always passes, so that none waits for ever. For one event loop's thread alone.
     """
 
     def __init__(self, most: int) -> None:
@@ -67,10 +68,11 @@ class ByteBudget:
 class Share:
     """Some bytes of a budget, which go back once, at the latest when nobody holds it."""
 
-    __slots__ = ("_budget", "_organization", "_size")
+    __slots__ = ("_budget", "_loop", "_organization", "_size")
 
     def __init__(self, budget: ByteBudget, organization: str, size: int) -> None:
         self._budget = budget
+        self._loop = asyncio.get_running_loop()
         self._organization = organization
         self._size = size
 
@@ -90,7 +92,12 @@ class Share:
             self.shrink(0)
 
     def __del__(self) -> None:
-        self.release()
+        if self._size:
+            # In whichever thread garbage is collected; and where the loop is closed nobody waits.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(
+                    self._budget.give_back, self._organization, self._size
+                )
 
 
 class Received:
