@@ -14,7 +14,9 @@ import pytest
 from spooled_pipelines import AsyncSpooledClient
 from spooled_pipelines.server.config.settings import ConnectionLimits, ServerSettings
 from spooled_pipelines.wire import spooled_v1 as spooled
-from tests.support.waiting import aeventually
+from tests.support.proof.http2_peer import Peer
+from tests.support.server_process import ServerProcess
+from tests.support.waiting import aeventually, eventually
 from tests.support.wire import KEY, Wire, answered, method_named, struct
 
 MIB = 1 << 20
@@ -29,6 +31,17 @@ async def test_a_message_that_is_too_large_is_refused_by_its_size(tmp_path: Path
         with answered("INVALID_ARGUMENT"):
             await wire.call(b"x" * 4 * MIB, "Enqueue")
         await wire.enqueue(payload=struct(a="x" * (MIB - 8)))
+
+
+def test_a_call_is_two_mib_ahead_of_its_reader_at_most(server: ServerProcess) -> None:
+    """It bounds what half a message holds, and how much of an upload a long line carries."""
+    with Peer(server.address) as peer:
+
+        def was_told() -> bool:
+            peer.run(0.05)
+            return peer.stream_room == 2 * MIB
+
+        eventually(was_told)
 
 
 async def test_metadata_that_is_too_large_is_refused(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ class Peer:
         self._out = bytearray(PREFACE + frame(SETTINGS, 0, 0, settings))
         self._in = bytearray()
         self._next = 1
-        self._room, self._stream_room = 65_535, 65_535
+        # What the server takes in of the connection, and of a new stream, before it is read.
+        self._room, self.stream_room = 65_535, 65_535
         self._rooms: dict[int, int] = {}
         # What each stream still has to send, and whether it ends then.
         self._left: dict[int, tuple[memoryview, bool]] = {}
@@ -112,7 +113,7 @@ class Peer:
         for place, part in enumerate(parts):
             flags = _END_HEADERS if place == len(parts) - 1 else 0
             self._out += frame(CONTINUATION if place else HEADERS, flags, stream, part)
-        self._rooms[stream] = self._stream_room
+        self._rooms[stream] = self.stream_room
         return stream
 
     def send(self, stream: int, body: bytes, *, end: bool = False) -> None:
@@ -182,7 +183,7 @@ class Peer:
             for at in range(0, len(payload), 6):
                 name, value = struct.unpack_from(">HI", payload, at)
                 if name == _INITIAL_WINDOW:
-                    grown, self._stream_room = value - self._stream_room, value
+                    grown, self.stream_room = value - self.stream_room, value
                     self._rooms = {one: room + grown for one, room in self._rooms.items()}
             self._out += frame(SETTINGS, _ACK, 0, b"")
         elif kind == _PING and not flags & _ACK:
