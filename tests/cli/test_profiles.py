@@ -176,7 +176,10 @@ def test_profiles_are_listed_with_the_place_of_their_key(
     assert "* here" in shown
     assert "FAR_KEY" in shown
     assert SECRET not in shown
-    assert json.loads(command("profiles", "--json").stdout)["default"] == "here"
+    listed = json.loads(command("profiles", "--json").stdout)
+    assert listed["default"] == "here"
+    assert listed["profiles"]["here"]["key"] is None
+    assert "FAR_KEY" in listed["profiles"]["far"]["key"]
 
 
 def test_a_profile_may_be_a_file_with_no_server_to_start(

@@ -14,13 +14,18 @@ def profiles(as_json: AsJson = False) -> None:
     from spooled_pipelines.cli.profiles import load_profiles
 
     loaded = load_profiles()
+    # A file needs no key.
+    keys = {
+        name: None if profile.address.startswith("embedded:") else profile.api_key_source
+        for name, profile in loaded.named.items()
+    }
     if as_json:
         print_json(
             {
                 "path": str(loaded.path),
                 "default": loaded.default,
                 "profiles": {
-                    name: {"address": profile.address, "key": profile.api_key_source}
+                    name: {"address": profile.address, "key": keys[name]}
                     for name, profile in loaded.named.items()
                 },
             }
@@ -29,6 +34,5 @@ def profiles(as_json: AsJson = False) -> None:
     say(str(loaded.path) if loaded.named else f"no profiles in {loaded.path}")
     for name, profile in loaded.named.items():
         marker = "*" if name == loaded.default else " "
-        embedded = profile.address.startswith("embedded:")
-        key = "needs no key" if embedded else f"key: {profile.api_key_source}"
+        key = f"key: {keys[name]}" if keys[name] else "needs no key"
         say(f"{marker} {name:<16}{profile.address:<32}{key}")
