@@ -14,6 +14,7 @@ from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.settings import TLS, ConnectionSettings
 from tests.support.server_process import ServerProcess
 from tests.support.types import OpenClient, StartServer
+from tests.support.waiting import aeventually
 
 ONCE = RetryPolicy(max_attempts=1)
 KEY = "sp_live_secret0123456789"
@@ -290,12 +291,14 @@ async def test_calls_go_to_every_server_of_an_address(
 ) -> None:
     with ServerProcess(tmp_path / "other.db", api_key=server.api_key) as other:
         client = open_client(address=f"{server.address},{other.address}", api_key=server.api_key)
-        await client.wait_for_ready()
-        for number in range(10):
-            await client.enqueue(queue, {"n": number})
-        for one in (server, other):
-            with connect(one.address, api_key=one.api_key) as single:
-                assert single.queue_stats(queue).total > 0
+        singles = [open_client(one) for one in (server, other)]
+
+        async def both_have_jobs() -> bool:
+            await client.enqueue(queue, {})
+            return all([(await single.queue_stats(queue)).total for single in singles])
+
+        # It is connected to one of them first.
+        await aeventually(both_have_jobs)
         other.kill()
         # Who is gone is not asked again.
         for number in range(10):
