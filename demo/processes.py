@@ -7,12 +7,13 @@ in the session is ended.
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GRACE_SECONDS = 10.0
 TAIL_LINES = 30
+# Below those that systems give to whatever asks for any.
+_PORTS = range(20_000, 32_000)
 
 
 class DemoError(Exception):
@@ -155,14 +158,18 @@ def tail(path: Path, lines: int = TAIL_LINES) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return different ports on which nothing listens at this moment."""
-    with ExitStack() as open_until_all_are_known:
-        ports = []
-        for _ in range(count):
-            listener = open_until_all_are_known.enter_context(closing(socket.socket()))
-            listener.bind(("127.0.0.1", 0))
-            ports.append(int(listener.getsockname()[1]))
-        return ports
+    """Return different ports on which nothing listens, and which no system gives away by itself.
+
+    What is to listen there may take half a minute to do so.
+    """
+    ports: list[int] = []
+    candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
+    while len(ports) < count:
+        port = candidates.pop()
+        with suppress(OSError):
+            socket.create_server(("127.0.0.1", port)).close()
+            ports.append(port)
+    return ports
 
 
 def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
