@@ -137,9 +137,10 @@ def test_retry_says_when_and_discard_says_never(
     later, dead = jobs()
     assert (later.last_error, later.retry_count) == ("the bank is closed", 1)
     assert (dead.status, dead.last_error) == ("deadletter", "no such account")
-    spooled_client.skip(8 * 3_600 - 1)
+    # Time goes by beside what is skipped.
+    spooled_client.skip(8 * 3_600 - 300)
     assert spooled_client.dequeue("q", "w") == []
-    spooled_client.skip(2)
+    spooled_client.skip(300)
     assert [job.id for job in spooled_client.dequeue("q", "w")] == [later.id]
 
 
