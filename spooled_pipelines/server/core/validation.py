@@ -126,7 +126,7 @@ def page_token(token: str) -> int:
     """Return the number that a page goes on behind; 0 from the start."""
     if not token:
         return 0
-    if not token.isascii() or not token.isdigit() or len(token) > 18:
+    if not token.isascii() or not token.isdigit() or len(token) > 19 or int(token) > 2**62:
         raise invalid(f"page_token {shortened(token)} is not one that this server gave out")
     return int(token)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from spooled_pipelines.server.core.batches.records import BatchRecord, ChunkStored
 from spooled_pipelines.server.core.batches.stall_causes import stalls
+from spooled_pipelines.server.core.ids import id_start
 from spooled_pipelines.server.core.jobs.columns import JobColumns
 from spooled_pipelines.server.core.jobs.records import (
     AttemptRecord,
@@ -275,14 +276,15 @@ def chunk_outcome(prefix: str, checked: RowsChecked, stored: ChunkStored) -> byt
 def _job_ids(tag: bytes, prefix: str, seqs: Sequence[int]) -> bytes:
     """Return the field with this tag, job_ids, for these jobs, without a step of Python for each.
 
-    Each number becomes sixteen hex digits behind a space, of which the first four are zeros; that
-    space and those zeros are then replaced by the field's head and what all ids begin with.
+    Each number becomes sixteen hex digits behind a space, of which the first five are those of the
+    organization that has all of them; that space and those digits are then replaced by the field's
+    head and what all ids begin with.
     """
     if not seqs:
         return b""
     digits = struct.pack(f">{len(seqs)}Q", *seqs).hex(" ", 8)
-    head = tag + bytes([_JOB_ID_LENGTH]) + prefix.encode()
-    return b" ".join((b"", digits.encode())).replace(b" 0000", head)
+    head = tag + bytes([_JOB_ID_LENGTH]) + id_start(prefix, seqs[0]).encode() + b"0"
+    return b" ".join((b"", digits.encode())).replace(f" {digits[:5]}".encode(), head)
 
 
 def _with_gaps(ids: bytes, checked: RowsChecked) -> bytes:

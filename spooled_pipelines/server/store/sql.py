@@ -9,7 +9,8 @@ where the next one begins. What stands in braces is a list of columns that is wr
 - `{round}`, `{quantum}`: of `turns.py`; `{turns_again}`: see PostgreSQL's `release_due`;
 - `{lease_first}`: see PostgreSQL's `claim_jobs`;
 - `{is_capped}`: the job's limit key, or whether its queue has so many in flight at most;
-- `{held}`: `core.jobs.rules.HELD`; `{is_expired}`: `JobState.is_expired`;
+- `{held}`: `core.jobs.rules.HELD`; `{place_bits}`: `ids.PLACE_BITS`;
+- `{is_expired}`: `JobState.is_expired`;
 - `{counts T}`: the counters of table T, `{sums T}`: their sums, `{zeros T}`: 0 for NULL;
 - `{limits T}`: the columns of `queue_limits` but for the queue.
 """
@@ -23,6 +24,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import NamedTuple
 
+from spooled_pipelines.server.core.ids import PLACE_BITS
 from spooled_pipelines.server.core.jobs.records import Counts
 from spooled_pipelines.server.core.jobs.rules import HELD, JobState
 from spooled_pipelines.server.core.jobs.turns import ALONE, QUANTUM, ROUND
@@ -110,6 +112,8 @@ def _fragment(match: re.Match[str]) -> str:
             columns = [_WEIGHT]
         case "round":
             columns = [str(ROUND)]
+        case "place_bits":
+            columns = [str(PLACE_BITS)]
         case "held":
             columns = [str(HELD)]
         case "is_expired":

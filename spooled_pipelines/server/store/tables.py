@@ -34,10 +34,11 @@ class Table:
 
 
 class Identity(NamedTuple):
-    """What a store knows of itself: what ids begin with, the next job's number, the last batch."""
+    """What a store knows of itself: what ids begin with, the first place, and the last numbers."""
 
     id_prefix: str
-    next_seq: int
+    first_place: int
+    last_organization: int
     last_batch: int
 
 

@@ -298,9 +298,9 @@ async def test_numbers_that_a_crash_forgot_are_used_once(
 
         pid = await aeventually(held_up)
         # What a crash does to it, and to what was not on the disk yet.
-        await other.execute("LOCK TABLE spooled.store")
+        await other.execute("LOCK TABLE spooled.job_places")
         await other.execute("SELECT pg_terminate_backend(%s)", [pid])
-        await other.execute("UPDATE spooled.store SET next_seq = 2")
+        await other.execute("UPDATE spooled.job_places SET following = 2")
     await asyncio.gather(storing, here.enqueue())
     assert await here.queue_counts() == {"pending": 3}
 

@@ -75,6 +75,8 @@ OWN: dict[str, dict[str, Any]] = {
     "forget_key_limits": {"keys": [-1]},
     "walk_turns": {"participant": -1, "priority": 0, "released": False},
     "forget_turns_of_keys": {"released": [False]},
+    "take_numbers": {**NUMBERED, "count": 1},
+    "take_numbers_of_many": {"counts": [1]},
     "supersede_batch": NUMBERED,
     "use_sealed_batch": NUMBERED,
     "begin_part": NUMBERED,
@@ -102,6 +104,7 @@ WHOLE = {"add_staged", "find_staged", "allow_scans", "recount_queues", "recount_
 SMALL = {"store", "queue_limits"}
 FILL = f"""
 INSERT INTO spooled.organizations (name) VALUES ('acme');
+INSERT INTO spooled.job_places (organization, following) VALUES (1, 1);
 INSERT INTO spooled.queues (organization, name) VALUES (1, 'q');
 INSERT INTO spooled.jobs (seq, organization, queue, status, priority, due_at, lease_expires_at,
     batch, max_retries, timeout_seconds, created_at, idempotency_key, payload)

@@ -46,7 +46,7 @@ async def other_wire(
         if kind == "postgresql":
             # Copies of one store would give their first jobs the same id.
             with psycopg.connect(url) as connection:
-                connection.execute("UPDATE spooled.store SET next_seq = 1000000")
+                connection.execute("UPDATE spooled.store SET first_place = 1000000")
         async with Wire(folder, store=url) as wire:
             yield wire
 

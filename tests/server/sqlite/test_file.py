@@ -130,9 +130,10 @@ async def test_acknowledged_means_synced(tmp_path: Path) -> None:
     await store.close()
 
 
-# These read all that there is, which is what they are for: when a store is opened or its keys are
-# listed, and which queues metrics name or are slowed.
+# These read all that there is, which is what they are for: when a store is opened, or its keys are
+# listed or it was restored, and which queues metrics name or are slowed.
 READ_ALL = {
+    *("read_highest_place", "go_on_from"),
     *("list_queues", "list_earlier_names", "list_throttled"),
     *("list_keys", "recount_queues", "recount_batches"),
 }

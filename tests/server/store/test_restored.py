@@ -15,10 +15,10 @@ from tests.support.postgres import Cluster
 from tests.support.store_kit import ORGANIZATION, new_job
 
 
-async def enqueue(url: str, count: int = 1) -> list[str]:
+async def enqueue(url: str, count: int = 1, who: str = ORGANIZATION) -> list[str]:
     store = open_store(url, SystemClock())
     await store.open(lambda _: None)
-    made = [(await store.enqueue(ORGANIZATION, new_job())).job_id for _ in range(count)]
+    made = [(await store.enqueue(who, new_job())).job_id for _ in range(count)]
     await store.close()
     return made
 
@@ -29,8 +29,11 @@ async def test_a_file_that_was_copied_back(tmp_path: Path) -> None:
     before = await enqueue(url)
     shutil.copy(path, copy)
     lost = await enqueue(url, 3)
+    # Of an organization that the backup does not know.
+    unknown = await enqueue(url, 3, "new")
     shutil.copy(copy, path)
     after = await enqueue(url, 3)
+    assert not set(await enqueue(url, 3, "newer")) & {*before, *lost, *unknown}
     assert not set(after) & {*before, *lost}
     # An id sorts by age.
     assert sorted([*after, *before]) == [*before, *after]
@@ -62,7 +65,9 @@ async def test_a_database_that_was_copied(cluster: Cluster) -> None:
     name, copy = url.split("/")[3].split("?")[0], "restored"
     cluster.execute(f"CREATE DATABASE {copy} TEMPLATE {name}")
     lost = await enqueue(url, 3)
+    unknown = await enqueue(url, 3, "new")
     after = await enqueue(cluster.url(copy), 3)
+    assert not set(await enqueue(cluster.url(copy), 3, "newer")) & {*before, *lost, *unknown}
     assert not set(after) & {*before, *lost}
     (first,), (second,) = await enqueue(url), await enqueue(url)
     assert int(second[-12:], 16) == int(first[-12:], 16) + 1
@@ -75,5 +80,5 @@ async def test_a_database_that_was_copied(cluster: Cluster) -> None:
 def test_numbers_never_run_out() -> None:
     following = 2
     for _ in range(200):
-        following = ids.number_after_restore(following)
-    assert ids.job_number("p-", ids.job_id("p-", following)) == following
+        following = ids.place_after_restore(following)
+    assert following < len(ids.numbers_of(1))

@@ -23,6 +23,7 @@ import pyarrow.parquet
 from spooled_pipelines import AsyncSpooledClient, connect
 from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.rpc.retry import RetryPolicy
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.jobs.records import CounterMismatch
 from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
@@ -79,7 +80,7 @@ class SqliteFile:
                 "WHERE queue = (SELECT id FROM queues WHERE name = ?)",
                 (queue,),
             )
-            return {f"{prefix}{n:012x}": StoredJob(key.hex(), data) for n, key, data in rows}
+            return {ids.job_id(prefix, n): StoredJob(key.hex(), data) for n, key, data in rows}
 
     def busy(self, seconds: float) -> None:
         """Another program has it for writing."""
@@ -133,7 +134,7 @@ class PostgresDatabase:
             )
             # A key of hexadecimal digits is kept as an "h" and its bytes.
             return {
-                f"{row[0]}{n:012x}": StoredJob(bytes(key)[1:].hex(), bytes(data))
+                ids.job_id(row[0], n): StoredJob(bytes(key)[1:].hex(), bytes(data))
                 for n, key, data in rows
             }
 

@@ -336,9 +336,12 @@ class SideBySide(RuleBasedStateMachine):
         return (struct(n=number), b"".join(fields), b"".join(reversed(fields)))[number % 3]
 
     def name(self, job: Job, job_id: str) -> None:
-        """The store calls the job so; ids of younger jobs are greater."""
+        """The store calls the job so; ids of an organization's younger jobs are greater."""
         if not job.job_id:
-            assert all(job_id > known for known in self.known)
+            own = (
+                known for known, one in self.known.items() if one.organization == job.organization
+            )
+            assert all(job_id > known for known in own)
             job.job_id = job_id
             self.known[job_id] = job
         assert job.job_id == job_id

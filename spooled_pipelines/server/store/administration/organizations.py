@@ -123,7 +123,7 @@ def _delete(store: Target, name: str, number: int) -> int:
     query = "SELECT count(*) FROM jobs WHERE organization = ?"
     jobs = int(store.run(query, number)[0][0])
     with store.transaction():
-        store.keep_batch_numbers()
+        store.keep_numbers()
         # Those that lead to others go after them.
         order = {"jobs": 1, "batches": 2, "queues": 3}
         for table, columns in sorted(

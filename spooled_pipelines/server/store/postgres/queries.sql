@@ -48,20 +48,38 @@ SELECT id_prefix FROM store
 SET LOCAL synchronous_commit = off
 
 -- name: take_numbers
--- Return the first of some fresh numbers of jobs.
-UPDATE store SET next_seq = next_seq + %(count)s RETURNING next_seq - %(count)s
+-- Return an organization and the first of some fresh numbers of its jobs.
+UPDATE job_places SET following = following + %(count)s WHERE organization = %(organization)s
+RETURNING organization, (organization - 1)::int8 << {place_bits} | following - %(count)s
+
+-- name: take_numbers_of_many
+-- Return the same of some organizations, of each as many as is said.
+WITH mine AS MATERIALIZED (
+    SELECT p.organization, d.count
+    FROM unnest(%(organizations)s::int4[], %(counts)s::int8[]) AS d (organization, count)
+    JOIN job_places p ON p.organization = d.organization ORDER BY p.organization FOR UPDATE OF p
+)
+UPDATE job_places p SET following = p.following + m.count
+FROM mine m WHERE p.organization = m.organization
+RETURNING p.organization, (p.organization - 1)::int8 << {place_bits} | p.following - m.count
 
 -- name: read_last_number
--- Return the number of the youngest job.
-SELECT next_seq - 1 FROM store
+-- Return the number of the youngest job of a queue's organization.
+SELECT (p.organization - 1)::int8 << {place_bits} | p.following - 1
+FROM queues q JOIN job_places p ON p.organization = q.organization WHERE q.id = %(queue)s
 
 -- Numbers and names
 -- =================
 
 -- name: ensure_organization
--- Return an organization's number; make it if it is not there.
+-- Return an organization's number; make it if it is not there, else no number is used up.
 WITH made AS (
-    INSERT INTO organizations (name) VALUES (%(name)s) ON CONFLICT DO NOTHING RETURNING id
+    INSERT INTO organizations (name) SELECT %(name)s
+    WHERE NOT EXISTS (SELECT FROM organizations WHERE name = %(name)s)
+    ON CONFLICT DO NOTHING RETURNING id
+), numbered AS (
+    INSERT INTO job_places (organization, following)
+    SELECT made.id, store.first_place FROM made, store
 )
 SELECT id FROM made UNION ALL SELECT id FROM organizations WHERE name = %(name)s
 
@@ -1419,8 +1437,13 @@ ORDER BY b.id DESC LIMIT %(limit)s
 
 -- name: list_jobs
 -- Return jobs by queue, status, text and time, newest first, with when they are due.
-WITH place AS MATERIALIZED (
-    SELECT seq, created_at FROM jobs WHERE seq < %(before)s ORDER BY seq DESC LIMIT %(searched)s
+WITH mine AS MATERIALIZED (
+    SELECT (id - 1)::int8 << {place_bits} AS first, least(%(before)s, id::int8 << {place_bits}) AS before
+    FROM organizations WHERE name = %(organization)s
+), place AS MATERIALIZED (
+    SELECT seq, created_at FROM jobs
+    WHERE seq >= (SELECT first FROM mine) AND seq < (SELECT before FROM mine)
+    ORDER BY seq DESC LIMIT %(searched)s
 ), looked AS (
     SELECT count(*) AS places, min(seq) AS last, min(created_at) AS made_at FROM place
 )
@@ -1430,7 +1453,7 @@ FROM looked LEFT JOIN LATERAL (
     NULL::bytea, NULL::bytea, NULL, jobs.due_at
     FROM jobs JOIN queues q ON q.id = jobs.queue
     WHERE jobs.organization = (SELECT id FROM organizations WHERE name = %(organization)s)
-        AND jobs.seq < %(before)s AND jobs.seq >= looked.last
+        AND jobs.seq < (SELECT before FROM mine) AND jobs.seq >= looked.last
         AND (%(statuses)s::int2[] IS NULL OR jobs.status = ANY(%(statuses)s::int2[]))
         AND (NOT %(waiting)s::bool OR jobs.status = 1 AND jobs.due_at IS NOT NULL)
         AND jobs.created_at >= %(since)s AND jobs.created_at < %(until)s

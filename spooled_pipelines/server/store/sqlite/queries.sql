@@ -26,7 +26,32 @@ SELECT id FROM organizations WHERE name = :name
 
 -- name: add_organization
 -- Make an organization.
-INSERT INTO organizations (name) VALUES (:name)
+INSERT INTO organizations (id, name) VALUES (1 + max(
+        coalesce((SELECT max(id) FROM organizations), 0),
+        coalesce((SELECT value FROM meta WHERE name = 'last_organization'), 0)
+    ), :name)
+
+-- name: add_places
+-- Let a new organization number its jobs.
+INSERT INTO job_places (organization, following)
+SELECT :organization, value FROM meta WHERE name = 'first_place'
+
+-- name: read_following
+-- Return the place of an organization's next job.
+SELECT following FROM job_places WHERE organization = :organization
+
+-- name: keep_following
+-- Note the place of an organization's next job.
+UPDATE job_places SET following = :following WHERE organization = :organization
+
+-- name: read_highest_place
+-- Return the highest place from which an organization goes on, or would begin.
+SELECT max(value, coalesce((SELECT max(following) FROM job_places), 0))
+FROM meta WHERE name = 'first_place'
+
+-- name: go_on_from
+-- Let all organizations go on from a place.
+UPDATE job_places SET following = :place
 
 -- name: find_queue
 -- Return a queue's number, by its name or an earlier one.
@@ -1082,7 +1107,10 @@ ORDER BY b.id DESC LIMIT :limit
 
 -- name: find_last_listed
 -- Return the last place that a listing of jobs looks at, where it does not come to the end.
-SELECT seq, created_at FROM jobs WHERE seq < :before ORDER BY seq DESC LIMIT 1 OFFSET :searched
+SELECT jobs.seq, jobs.created_at FROM organizations o CROSS JOIN jobs
+WHERE o.name = :organization AND jobs.seq >= o.id - 1 << {place_bits}
+    AND jobs.seq < min(:before, o.id << {place_bits})
+ORDER BY jobs.seq DESC LIMIT 1 OFFSET :searched
 
 -- name: list_jobs
 -- Return jobs by queue, status, text and time, newest first, with when they are due.
@@ -1090,7 +1118,8 @@ SELECT jobs.seq, {job_columns}, q.name,
     NULL, NULL, NULL, jobs.due_at
 FROM organizations o CROSS JOIN jobs CROSS JOIN queues q ON q.id = jobs.queue
 WHERE o.name = :organization AND jobs.organization = o.id
-    AND jobs.seq < :before AND jobs.seq >= :last AND (:statuses >> jobs.status) & 1
+    AND jobs.seq < min(:before, o.id << {place_bits})
+    AND jobs.seq >= max(:last, o.id - 1 << {place_bits}) AND (:statuses >> jobs.status) & 1
     AND (NOT :waiting OR jobs.status = 1 AND jobs.due_at IS NOT NULL)
     AND jobs.created_at >= :since AND jobs.created_at < :until
     AND (:text = '' OR instr(jobs.last_error, :text) OR jobs.worker_id = :text

@@ -196,7 +196,7 @@ class SqliteStore(Service):
         refuse_half_copy(str(self._path), database.objects(connection))
         self._prefix = str(database.read_meta(connection, "id_prefix"))
         numbers = JobNumbers(
-            database.following_number(connection, self._lock.last_token, self._lock.token)
+            connection, database.first_place(connection, self._lock.last_token, self._lock.token)
         )
         transaction = Transaction(
             connection,
@@ -298,7 +298,7 @@ class SqliteStore(Service):
             return CancelOutcome(cancelled, await self.write(bulk_operations.counts, numbers))
         queue_name = selector.queue_name
         queue = await self.write(bulk_operations.queue_number, organization, queue_name)
-        step = partial(bulk_operations.purge_queue, queue=queue)
+        step = partial(bulk_operations.purge_queue, organization=organization, queue=queue)
         done = await self._in_steps(organization, asked, step)
         return CancelOutcome(done.changed, (await self.queue(organization, queue_name)).counts)
 

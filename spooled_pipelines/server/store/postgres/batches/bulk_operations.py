@@ -176,7 +176,7 @@ async def _revise(
 async def _purge(tx: Transaction, so_far: Progress, queue: int) -> Step:
     highest = so_far.highest
     if highest is None:
-        ((highest,),) = await tx.rows("read_last_number")
+        ((highest,),) = await tx.rows("read_last_number", queue=queue)
     # What was cancelled is not found again, so there is no place to go on from.
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
     ready = await tx.locked("lock_ready", **values)

@@ -216,10 +216,10 @@ async def _find(tx: Transaction, owner: int, mine: _InFlight) -> tuple[_Place, _
     rows = len(mine.keys)
     due = due_of_chunk(mine.chunk, tx.now)
     turns = RowTurns(batch, weight, mine.chunk.priorities, due, mine.chunk.fair_keys, rows)
-    first, firsts = await tx.numbers(rows, _of_queue(queue, turns.lengths))
+    numbers, firsts = await tx.numbers({owner: rows}, _of_queue(queue, turns.lengths))
     rounds = turns.rounds({one: place for (_, one), place in firsts.items()})
     whole = _Whole(is_sealed, bool(parts and parts[0][0]))
-    return _Place(owner, batch, queue, first, turns, rounds), whole
+    return _Place(owner, batch, queue, numbers[owner], turns, rounds), whole
 
 
 def _of_queue(queue: int, lengths: dict[Participant, int]) -> dict[QueueTurn, int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from spooled_pipelines.server.core.runtime.notifier import QualifiedName
-from spooled_pipelines.server.store.limits import QUEUES_MAX, too_many
+from spooled_pipelines.server.store.limits import QUEUES_MAX, refuse_beyond, too_many
 from spooled_pipelines.server.store.postgres.connections.database import Connection, fetch
 
 # Beyond this everything is forgotten and asked for again.
@@ -40,6 +40,7 @@ class IdCache:
         number = self._organizations.get(name)
         if number is None:
             number = await _number(connection, "ensure_organization", name=name)
+            refuse_beyond(number)
             self._organizations[name] = number
         return number
 

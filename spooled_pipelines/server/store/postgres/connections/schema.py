@@ -123,14 +123,18 @@ async def _number_after_restore(connection: Connection) -> None:
         [str(part) for query in _ORIGIN for part in await _one_row(connection, query)]
     )
     async with connection.transaction():
-        following, known = await _one_row(
-            connection, "SELECT next_seq, origin FROM store FOR UPDATE"
+        place, known = await _one_row(
+            connection,
+            "SELECT greatest(first_place, (SELECT max(following) FROM job_places)), origin "
+            "FROM store FOR UPDATE",
         )
-        if known != origin:
-            if following > 1:
-                following = ids.number_after_restore(following)
-            values = (following, origin)
-            await connection.execute("UPDATE store SET next_seq = %s, origin = %s", values)
+        if known == origin:
+            return
+        if place > 1:
+            place = ids.place_after_restore(place)
+            await connection.execute("UPDATE store SET first_place = %s", (place,))
+            await connection.execute("UPDATE job_places SET following = %s", (place,))
+        await connection.execute("UPDATE store SET origin = %s", (origin,))
 
 
 async def _one_row(connection: Connection, query: str) -> tuple[Any, ...]:
@@ -206,7 +210,7 @@ async def _create(connection: Connection) -> None:
         )
         await connection.execute(MIGRATIONS[0].statements.encode())
         await connection.execute(
-            "INSERT INTO store (id_prefix, next_seq) VALUES (%s, 1)", (ids.new_prefix(),)
+            "INSERT INTO store (id_prefix, first_place) VALUES (%s, 1)", (ids.new_prefix(),)
         )
         await _note(connection, MIGRATIONS[0])
 

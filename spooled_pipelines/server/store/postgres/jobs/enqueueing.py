@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from spooled_pipelines.server.core import ids
@@ -54,7 +54,12 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
     ]
     # One that is due later gets its round then.
     ready = [place for place, moment in enumerate(due) if moment is None]
-    first, following = await tx.numbers(len(jobs), _lengths(of[place] for place in ready))
+    organizations = [addition.organization for addition in additions]
+    numbers, following = await tx.numbers(
+        Counter(organizations), _lengths(of[place] for place in ready)
+    )
+    # The number that each job gets if it is a new one.
+    new = [numbers[organization] + n for organization, n in _counted(organizations)]
     rounds = [0] * len(jobs)
     for place in ready:
         rounds[place] = following[of[place]] // ROUND
@@ -64,8 +69,8 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
         added = await tx.rows(
             "add_jobs",
             now=tx.now,
-            seqs=list(range(first, first + len(jobs))),
-            organizations=[addition.organization for addition in additions],
+            seqs=new,
+            organizations=organizations,
             queues=[addition.queue for addition in additions],
             statuses=list(map(status_when_due, due)),
             priorities=[job.priority for job in jobs],
@@ -81,26 +86,24 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
             payloads=[job.payload for job in jobs],
         )
         created = {seq for (seq,) in added}
-        seqs = list(range(first, first + len(jobs)))
+        seqs = list(new)
         missing = [place for place, seq in enumerate(seqs) if seq not in created]
         if missing:
             await tx.return_turns(_lengths(of[place] for place in missing if due[place] is None))
             # A statement of its own, which sees what was committed while the first one waited.
             found = await tx.rows(
                 "find_jobs_of_keys",
-                organizations=[additions[place].organization for place in missing],
+                organizations=[organizations[place] for place in missing],
                 keys=[keys[place] for place in missing],
             )
             if len(found) < len(missing):
                 raise forgotten_meanwhile()
             for place, seq, _ in found:
                 seqs[missing[place]] = seq
-        refused = await _refuse_excess(tx, first, additions, created)
+        refused = await _refuse_excess(tx, new, additions, created)
         if refused:
             await tx.send("remove_jobs", seqs=sorted(refused))
-        for seq, addition, moment in zip(
-            range(first, first + len(jobs)), additions, due, strict=True
-        ):
+        for seq, addition, moment in zip(new, additions, due, strict=True):
             if seq not in created:
                 tx.deltas.add_created(addition.queue, (), 0, None, duplicates=1)
             elif seq not in refused:
@@ -110,8 +113,8 @@ async def _enqueue(tx: Transaction, additions: Sequence[Addition]) -> list[Enque
     return [
         # One that found the job of another that is refused is refused with it.
         refused.get(seq)
-        or Enqueued(ids.job_id(tx.prefix, seq), created=seq in created and seq == first + place)
-        for place, seq in enumerate(seqs)
+        or Enqueued(ids.job_id(tx.prefix, seq), created=seq in created and seq == mine)
+        for mine, seq in zip(new, seqs, strict=True)
     ]
 
 
@@ -119,13 +122,21 @@ def _lengths(of: Iterable[QueueTurn]) -> dict[QueueTurn, int]:
     return {one: _LENGTH * jobs for one, jobs in Counter(of).items()}
 
 
+def _counted(organizations: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield each with how many of the same came before it."""
+    before: Counter[int] = Counter()
+    for organization in organizations:
+        yield organization, before[organization]
+        before[organization] += 1
+
+
 async def _refuse_excess(
-    tx: Transaction, first: int, additions: Sequence[Addition], created: set[int]
+    tx: Transaction, new: Sequence[int], additions: Sequence[Addition], created: set[int]
 ) -> dict[int, RefusedError]:
     """Return which of these new jobs, by number, exceed their organizations' quotas."""
     made: dict[int, list[int]] = {}
     quotas: dict[int, int] = {}
-    for seq, addition in enumerate(additions, first):
+    for seq, addition in zip(new, additions, strict=True):
         if addition.quota is not None and seq in created:
             made.setdefault(addition.organization, []).append(seq)
             quotas[addition.organization] = addition.quota

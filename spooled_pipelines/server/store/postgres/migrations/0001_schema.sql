@@ -12,8 +12,8 @@
 -- One row: what the store knows of itself.
 CREATE TABLE store (
     id_prefix text NOT NULL,
-    -- The number of the next job. Taken in a transaction of its own, so that nobody waits for it.
-    next_seq bigint NOT NULL,
+    -- Where a new organization begins to count its jobs.
+    first_place bigint NOT NULL,
     -- Which database this is. It is another one after a restore, whose numbers must not come again.
     origin text
 );
@@ -22,6 +22,13 @@ CREATE TABLE organizations (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text NOT NULL UNIQUE
 );
+
+-- The place of an organization's next job; its number is this and the organization's, see ids.py.
+-- Taken in a transaction of its own, so that nobody waits for it.
+CREATE TABLE job_places (
+    organization integer PRIMARY KEY REFERENCES organizations,
+    following bigint NOT NULL
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 CREATE TABLE queues (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -49,25 +49,28 @@ class Transaction:
         return self.connection.pipeline()
 
     async def numbers(
-        self, count: int, lengths: Mapping[QueueTurn, int]
-    ) -> tuple[int, dict[QueueTurn, int]]:
-        """Return, before `begin`, the first of `count` fresh numbers of jobs, and of turns.
+        self, counts: Mapping[int, int], lengths: Mapping[QueueTurn, int]
+    ) -> tuple[dict[int, int], dict[QueueTurn, int]]:
+        """Return, before `begin`, the first of fresh numbers of jobs, and of turns.
 
-        The turns are as long as `lengths` says.
+        For each organization as many as `counts` says, and turns as long as `lengths` says.
         """
         async with self.pipeline():
             await self.send("begin")
             await self.send("no_sync")
             turns = await self.start("take_turns", **turn_columns(lengths))
-            # Comes last, since everyone waits for this row.
-            first = await self.start("take_numbers", count=count)
+            # Comes last, since everyone of an organization waits for its row.
+            if len(counts) == 1:
+                ((organization, count),) = counts.items()
+                numbers = await self.start("take_numbers", organization=organization, count=count)
+            else:
+                numbers = await self.start("take_numbers_of_many", **_counted(counts))
             await self.send("commit")
-            taken = await turns.fetchall()
-            ((number,),) = await first.fetchall()
+            taken, first = await turns.fetchall(), await numbers.fetchall()
         firsts = {
             (queue, Participant(priority, one)): place for queue, priority, one, place in taken
         }
-        return int(number), firsts
+        return dict(first), firsts
 
     async def return_turns(self, lengths: Mapping[QueueTurn, int]) -> None:
         """Take back turns of rows that made no job."""
@@ -241,6 +244,10 @@ class Transaction:
             controlled=changes.controlled,
             keys=changes.keys,
         )
+
+
+def _counted(counts: Mapping[int, int]) -> dict[str, list[int]]:
+    return {"organizations": list(counts), "counts": list(counts.values())}
 
 
 def turn_columns(lengths: Mapping[QueueTurn, int]) -> dict[str, list[int]]:

@@ -126,14 +126,15 @@ class PostgresSource(_Database):
 
     def __init__(self, connection: _Connection, where: str) -> None:
         super().__init__(connection, where)
-        prefix, following = connection.execute(
-            "SELECT id_prefix, next_seq FROM store"
-        ).fetchone() or ("", 1)
-        last_batch = self._one(b"SELECT last_value FROM batches_id_seq")
-        self.identity = Identity(prefix, following, last_batch)
+        *identity, taken = connection.execute(
+            "SELECT id_prefix, first_place, (SELECT last_value FROM organizations_id_seq), "
+            "(SELECT last_value FROM batches_id_seq), (SELECT sum(following) FROM job_places) "
+            "FROM store"
+        ).fetchone() or ("", 1, 0, 0, 0)
+        self.identity = Identity(*identity)
         found = " ".join(str(row[0]) for row in connection.execute(_VERSION.encode()))
         digest = hashlib.sha256(found.encode()).hexdigest()[:32]
-        self.version = f"{prefix} {digest} {following}"
+        self.version = f"{self.identity.id_prefix} {digest} {taken}"
 
     @classmethod
     @contextlib.contextmanager
@@ -303,10 +304,11 @@ class PostgresTarget(_Database):
                 copy.write_row(values + rest)
 
     def finish(self, identity: Identity) -> None:
+        lasts = {"organizations": identity.last_organization, "batches": identity.last_batch}
         with self._connection.transaction():
             for name in ("organizations", "queues", "batches", "audit"):
                 key = "seq" if name == "audit" else "id"
-                last = identity.last_batch if name == "batches" else 0
+                last = lasts.get(name, 0)
                 query = sql.SQL(
                     "SELECT setval(pg_get_serial_sequence({}, {}), "
                     "greatest(coalesce(max({}), 0), {}, 1)) FROM {}"
@@ -315,8 +317,8 @@ class PostgresTarget(_Database):
             # Without an origin, the first server takes it for a restored copy, and numbers its
             # jobs far ahead.
             self._connection.execute(
-                "UPDATE store SET id_prefix = %s, next_seq = %s, origin = NULL",
-                (identity.id_prefix, identity.next_seq),
+                "UPDATE store SET id_prefix = %s, first_place = %s, origin = NULL",
+                (identity.id_prefix, identity.first_place),
             )
             for statement in _FOLLOWING:
                 self._connection.execute(statement)
@@ -329,8 +331,8 @@ class PostgresTarget(_Database):
     def columns(self) -> dict[str, list[str]]:
         return {name: list(types) for name, types in self._types.items()}
 
-    def keep_batch_numbers(self) -> None:
-        """Do nothing: the sequence does not give a number twice."""
+    def keep_numbers(self) -> None:
+        """Do nothing: the sequences do not give a number twice."""
 
     def rewrite(self) -> None:
         """Write the files of the tables without what was deleted."""

@@ -84,11 +84,11 @@ def retry_batch(
     return Step(changed, _following(jobs), stripped)
 
 
-def purge_queue(tx: Transaction, so_far: Progress, queue: int) -> Step:
+def purge_queue(tx: Transaction, so_far: Progress, organization: str, queue: int) -> Step:
     """Cancel some jobs that are pending, of those that were there at the first step."""
     highest = so_far.highest
     if highest is None:
-        highest = tx.numbers.following - 1
+        highest = tx.numbers.last(tx.names.organization(organization))
     values = {"queue": queue, "highest": highest, "limit": STEP_JOBS}
     ready, retrying = tx.locked("lock_ready", **values), tx.locked("lock_retrying", **values)
     changed = _apply(tx, [*ready, *retrying], Purge())

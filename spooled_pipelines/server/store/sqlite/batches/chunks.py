@@ -105,7 +105,7 @@ def _store_rows(
     tx: Transaction, place: _Place, chunk: Chunk, keys: Sequence[str | bytes]
 ) -> tuple[ChunkStored, int]:
     rows = len(keys)
-    first = tx.numbers.take(rows)
+    first = tx.numbers.take(place.organization, rows)
     due = due_of_chunk(chunk, tx.now)
     row_turns = RowTurns(place.batch, place.weight, chunk.priorities, due, chunk.fair_keys, rows)
     firsts = turns.take(tx, place.queue, row_turns.lengths)

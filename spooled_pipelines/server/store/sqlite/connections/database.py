@@ -154,7 +154,7 @@ def _migrate(
         )
         script = ["BEGIN IMMEDIATE;", step.statements, noted, "COMMIT;"]
         if is_new and step is steps[0]:
-            identity = f"('id_prefix', '{ids.new_prefix()}'), ('next_seq', 1), ('opened_by', '')"
+            identity = f"('id_prefix', '{ids.new_prefix()}'), ('first_place', 1), ('opened_by', '')"
             script[2:2] = [f"INSERT INTO meta VALUES {identity};", _MIGRATIONS_TABLE]  # noqa: S608
             script[1:1] = [f"PRAGMA application_id = {APPLICATION_ID};"]
         try:
@@ -166,21 +166,25 @@ def _migrate(
         note_applied(str(path), step, time.monotonic() - began)
 
 
-def following_number(connection: sqlite3.Connection, last_token: str, token: str) -> int:
-    """Return the number of the next job; note whose turn it is with the file.
+def first_place(connection: sqlite3.Connection, last_token: str, token: str) -> int:
+    """Return the first place that a job may get; note whose turn it is with the file.
 
     The file and its lock name the same last owner, unless the file is a copy that was restored.
     """
-    following = int(read_meta(connection, "next_seq"))
+    place = int(read_meta(connection, "first_place"))
     row = connection.execute(SQL["read_meta"], ("opened_by",)).fetchone()
-    if row is None or row[0] != last_token:
-        following = ids.number_after_restore(following)
+    is_restored = row is None or row[0] != last_token
+    if is_restored:
+        ((highest,),) = connection.execute(SQL["read_highest_place"])
+        place = ids.place_after_restore(highest)
     # On a full disk there is still much to read. What is not noted here is passed over again.
     with contextlib.suppress(sqlite3.Error), connection:
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute(SQL["write_meta"], ("next_seq", following))
+        if is_restored:
+            connection.execute(SQL["write_meta"], ("first_place", place))
+            connection.execute(SQL["go_on_from"], (place,))
         connection.execute(SQL["write_meta"], ("opened_by", token))
-    return following
+    return place
 
 
 def read_meta(connection: sqlite3.Connection, name: str) -> str | int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from spooled_pipelines.server.core.runtime.notifier import QualifiedName
-from spooled_pipelines.server.store.limits import QUEUES_MAX, too_many
+from spooled_pipelines.server.store.limits import QUEUES_MAX, refuse_beyond, too_many
 from spooled_pipelines.server.store.sqlite.queries import SQL
 
 
@@ -32,7 +32,8 @@ class IdCache:
         """Return the organization's number; make the organization if it is not there."""
         number = self._organizations.get(name)
         if number is None:
-            number = self._number(SQL["find_organization"], SQL["add_organization"], (name,))
+            row = self._connection.execute(SQL["find_organization"], (name,)).fetchone()
+            number = self._new_organization(name) if row is None else int(row[0])
             self._organizations[name] = number
         return number
 
@@ -80,6 +81,12 @@ class IdCache:
     def forget_batch(self, batch: int) -> None:
         """Forget a batch that is gone."""
         self._batch_topics.pop(batch, None)
+
+    def _new_organization(self, name: str) -> int:
+        number = int(self._connection.execute(SQL["add_organization"], (name,)).lastrowid or 0)
+        refuse_beyond(number)
+        self._connection.execute(SQL["add_places"], (number,))
+        return number
 
     def _number(self, find: str, add: str, values: tuple[str | int, ...]) -> int:
         row = self._connection.execute(find, values).fetchone()

@@ -32,7 +32,7 @@ def enqueue(tx: Transaction, organization: str, job: NewJob) -> Enqueued:
         if found:
             tx.deltas.add_created(queue, (), 0, None, duplicates=1)
             return Enqueued(ids.job_id(tx.prefix, found[0]), created=False)
-    seq = tx.numbers.take(1)
+    seq = tx.numbers.take(owner, 1)
     # One that is due later gets its round then.
     first = _take_turns(tx, queue, job.priority, 1) if due is None else 0
     tx.send(
@@ -77,7 +77,7 @@ def enqueue_many(organization: str, tx: Transaction, jobs: Sequence[NewJob]) -> 
     owner = tx.names.organization(organization)
     queue = tx.names.queue(owner, jobs[0].queue_name)
     keys = [bytes.fromhex(job.idempotency_key or "") for job in jobs]
-    first = tx.numbers.take(len(jobs))
+    first = tx.numbers.take(owner, len(jobs))
     turn = _take_turns(tx, queue, jobs[0].priority, len(jobs))
     created = insert_rows(
         tx.connection,

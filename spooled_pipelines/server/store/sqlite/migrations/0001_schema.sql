@@ -7,8 +7,8 @@
 -- 5 failed (never stored: a job that failed is pending again or a dead letter), 6 deadletter,
 -- 7 cancelled.
 
--- What the store knows of itself: id_prefix, next_seq, last_batch, compatible_from, and in
--- opened_by the token of its last owner.
+-- What the store knows of itself: id_prefix, first_place, last_organization, last_batch,
+-- compatible_from, and in opened_by the token of its last owner.
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value NOT NULL
@@ -17,6 +17,12 @@ CREATE TABLE meta (
 CREATE TABLE organizations (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE
+);
+
+-- The place of an organization's next job; its number is this and the organization's, see ids.py.
+CREATE TABLE job_places (
+    organization INTEGER PRIMARY KEY REFERENCES organizations,
+    following INTEGER NOT NULL
 );
 
 CREATE TABLE queues (

@@ -142,7 +142,11 @@ def jobs(snapshot: Snapshot, organization: str, query: JobListing) -> JobPage:
     before = query.before if number is None else min(query.before, number + 1)
     last = snapshot.connection.execute(
         NAMED["find_last_listed"],
-        {"before": before, "searched": (LISTED_MAX if number is None else 1) - 1},
+        {
+            "organization": organization,
+            "before": before,
+            "searched": (LISTED_MAX if number is None else 1) - 1,
+        },
     ).fetchone()
     rows = snapshot.connection.execute(
         NAMED["list_jobs"],

@@ -18,27 +18,46 @@ from spooled_pipelines.server.store.sqlite.queries import NAMED, SQL
 
 
 class JobNumbers:
-    """Hands out job numbers, each once, also after a restart."""
+    """Hands out each organization's job numbers, each once, also after a restart.
 
-    def __init__(self, following: int) -> None:
-        self.following = following
-        self._kept = following
+    No place below `first` is handed out.
+    """
 
-    def take(self, count: int) -> int:
+    def __init__(self, connection: sqlite3.Connection, first: int) -> None:
+        self._connection = connection
+        self._first = first
+        # The next place of each organization that has asked, and who has taken some since `keep`.
+        self._following: dict[int, int] = {}
+        self._taken: set[int] = set()
+
+    def take(self, organization: int, count: int) -> int:
         """Return the first of `count` fresh numbers."""
-        first = self.following
-        self.following += count
-        return first
+        place = self._next(organization)
+        self._following[organization] = place + count
+        self._taken.add(organization)
+        return ids.numbers_of(organization).start + place
 
-    def keep(self, connection: sqlite3.Connection) -> None:
+    def last(self, organization: int) -> int:
+        """Return the last number that was taken."""
+        return ids.numbers_of(organization).start + self._next(organization) - 1
+
+    def keep(self) -> None:
         """Note which numbers are taken, within the transaction that uses them."""
-        if self.following != self._kept:
-            connection.execute(SQL["write_meta"], ("next_seq", self.following))
-            self._kept = self.following
+        for organization in self._taken:
+            values = (self._following[organization], organization)
+            self._connection.execute(SQL["keep_following"], values)
+        self._taken.clear()
 
     def rolled_back(self) -> None:
         """Note the numbers again next time: what was noted is gone."""
-        self._kept = -1
+        self._taken.update(self._following)
+
+    def _next(self, organization: int) -> int:
+        place = self._following.get(organization)
+        if place is None:
+            row = self._connection.execute(SQL["read_following"], (organization,)).fetchone()
+            place = self._following[organization] = max(int(row[0]), self._first)
+        return place
 
 
 class Snapshot(Protocol):
@@ -195,7 +214,7 @@ class Transaction:
             send(SQL["count_errors"], (batch, error, count))
         for queue, moment in deltas.expired.items():
             send(SQL["note_lease_expiry"], (moment, queue))
-        changes.released_jobs += ids.job_ids(self.prefix, (seq for seq, _ in deltas.released))
+        changes.released_jobs += ids.job_ids(self.prefix, [seq for seq, _ in deltas.released])
         for queue, flow in deltas.flows.items():
             topic = names.queue_topic(queue)
             changes.flows[topic] = changes.flows.get(topic, Counter()) + flow

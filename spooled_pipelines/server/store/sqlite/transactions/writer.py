@@ -176,7 +176,7 @@ class Writer:
                     request, more = self._waiting()
                 if request is not None:
                     asked.append(request.answer)
-            self._transaction.numbers.keep(self._connection)
+            self._transaction.numbers.keep()
             commit_began = time.perf_counter()
             self._connection.execute("COMMIT")
             if step:

@@ -68,10 +68,14 @@ class SqliteSource(_File):
         super().__init__(connection, path)
         meta = dict(connection.execute("SELECT name, value FROM meta").fetchall())
         self.identity = Identity(
-            str(meta["id_prefix"]), int(meta["next_seq"]), int(meta.get("last_batch", 0))
+            str(meta["id_prefix"]),
+            int(meta["first_place"]),
+            int(meta.get("last_organization", 0)),
+            int(meta.get("last_batch", 0)),
         )
+        ((taken,),) = self.run("SELECT coalesce(sum(following), 0) FROM job_places")
         # Each that opens the store to change it notes itself.
-        self.version = f"{meta['id_prefix']} {meta.get('opened_by', '')} {meta['next_seq']}"
+        self.version = f"{meta['id_prefix']} {meta.get('opened_by', '')} {taken}"
 
     @classmethod
     @contextlib.contextmanager
@@ -155,13 +159,15 @@ class SqliteTarget(_File):
     def columns(self) -> dict[str, list[str]]:
         return {table.name: table.columns for table in tables()}
 
-    def keep_batch_numbers(self) -> None:
-        """Note the last batch's number, which is not to come again when the batch is gone."""
-        rows = self.run(
-            "SELECT max(coalesce((SELECT max(id) FROM batches), 0), "
-            "coalesce((SELECT value FROM meta WHERE name = 'last_batch'), 0))"
-        )
-        self.run(SQL["write_meta"], "last_batch", rows[0][0])
+    def keep_numbers(self) -> None:
+        """Note the last numbers of organizations and batches, which are not to come again."""
+        for name, table in (("last_organization", "organizations"), ("last_batch", "batches")):
+            ((last,),) = self.run(
+                f"SELECT max(coalesce((SELECT max(id) FROM {table}), 0), "  # noqa: S608
+                "coalesce((SELECT value FROM meta WHERE name = ?), 0))",
+                name,
+            )
+            self.run(SQL["write_meta"], name, last)
 
     def rewrite(self) -> None:
         """Write the file without what was deleted, and empty its log."""
