@@ -321,6 +321,8 @@ def test_work_finishes_and_leaves_on_sigterm(
     )
     with working:
         assert spooled("enqueue", "orders.csv", queue).returncode == 0
+        # All of them are done: what had not begun would go back.
+        eventually(lambda: client.queue_stats(queue).deadletter == 1)
         eventually(lambda: client.queue_stats(queue).completed == 2)
         working.send_signal(signal.SIGTERM)
         _, said = working.communicate(timeout=60)

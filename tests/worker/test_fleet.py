@@ -64,7 +64,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_end_is_told(
     assert second in workers_of(fleet)
     fill(5)
     eventually(lambda: client.queue_stats(queue).completed == 5)
-    assert "ended with SIGKILL" in fleet.log.read_text()
+    eventually(lambda: "ended with SIGKILL" in fleet.log.read_text())
     fleet.send(signal.SIGINT)
     assert fleet.ended() == 0
 
