@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import NamedTuple
 
 import psutil
@@ -35,9 +36,12 @@ def used(url: str, addresses: list[str]) -> Used:
         assert row is not None
         postmaster = psutil.Process(row[0]).parent()
     assert postmaster is not None
-    family = [postmaster, *postmaster.children(recursive=True)]
+    database = 0.0
+    for process in (postmaster, *postmaster.children(recursive=True)):
+        # One that has ended since, such as an autovacuum, counts below.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            database += sum(process.cpu_times()[:2])
     # user, system, and both of the children that have ended.
-    database = sum(sum(process.cpu_times()[:2]) for process in family)
     return Used(servers, database + sum(postmaster.cpu_times()[2:4]), int(row[1]))
 
 
