@@ -111,12 +111,6 @@ async def _claims(url: str, jobs: int, batches: int) -> dict[int, tuple[float, f
                 if len(claimed) != limit:
                     raise RuntimeError(f"{len(claimed)} jobs were claimed in place of {limit}")
         figures[limit] = (statistics.median(taken["one"]), statistics.median(taken["many"]))
-        print(
-            "mean",
-            limit,
-            {q: round(1e3 * statistics.mean(s), 3) for q, s in taken.items()},
-            flush=True,
-        )
     await store.close()
     return figures
 
