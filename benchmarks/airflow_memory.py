@@ -38,7 +38,7 @@ from spooled_pipelines.airflow import EnqueueBatchOperator
 
 
 def peak(context, result):
-    # The most that this process had in memory, KiB; a fork begins anew.
+    # The most that this process had in memory, KiB; a fork begins again at 0.
     lines = Path("/proc/self/status").read_text().splitlines()
     (kibibytes,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     Path("{folder}", context["ti"].task_id + ".peak").write_text(kibibytes)

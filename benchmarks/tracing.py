@@ -27,7 +27,7 @@ _SHARE = 0.01
 
 
 def tracing() -> bool:
-    """In a process of its own, since whoever imports OpenTelemetry does so for good."""
+    """In a process of its own, since an import of OpenTelemetry is for good."""
     command = [sys.executable, "-c", "from benchmarks.tracing import compare; compare()"]
     return subprocess.run(command, check=False).returncode == 0
 

@@ -48,7 +48,7 @@ def compare(
     """Compare rows (place, number of the job, payload) with their jobs, one after the other.
 
     Jobs in a `replaceable` status get the row's payload, if theirs was not taken away. Those of
-    other queues are passed over: whoever may send to this queue may know nothing of them.
+    other queues are passed over: those who may send to this queue may know nothing of them.
     """
     jobs: dict[int, KeptPayload] = {}
     for job in kept:

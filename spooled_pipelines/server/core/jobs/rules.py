@@ -337,7 +337,7 @@ def _restarted(job: JobState, due_at: int | None) -> JobState:
         completed_at=None,
         worker_id=None,
         lease_id=None,
-        # Whoever puts it back wants it done.
+        # Those who retry it want it done.
         expires_at=None,
     )
 

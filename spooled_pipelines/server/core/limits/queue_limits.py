@@ -103,7 +103,7 @@ class QueueLimiter(NamedTuple):
         """Return what to store for these limits; None if there are none.
 
         A rate that was set before leaves its bucket as it is, so that setting limits lets no more
-        out. What Throttled slowed is forgotten: whoever sets limits knows better.
+        out. What Throttled slowed is forgotten: those who set limits know better.
         """
         rate, burst, max_in_flight = asked
         if rate is None:

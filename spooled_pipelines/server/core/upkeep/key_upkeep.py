@@ -1,7 +1,7 @@
 """When a store looks after the keys that its jobs take turns and are limited by.
 
-A step at a time, whenever it is swept: held jobs that have room are let out, should whoever was to
-do so have passed over them, and the rows of keys go that no job needs any longer.
+A step at a time, whenever it is swept: held jobs that have room are let out, where the transaction
+that should have done so passed over them, and the rows of keys go that no job needs any longer.
 """
 
 from __future__ import annotations

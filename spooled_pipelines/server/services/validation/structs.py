@@ -96,7 +96,7 @@ def check_object(name: str, data: bytes) -> None:
     nested.DiscardUnknownFields()
     if nested.ByteSize() != size:
         raise invalid(f"{name} has fields that no google.protobuf.Struct has")
-    # Whoever writes a tag longer than need be hides a number from the search.
+    # A tag that is written longer than need be hides a number from the search.
     if len(data) <= SURELY_SMALL_BYTES and size == len(whole) and not _may_be_not_finite(data):
         return
     try:

@@ -1,4 +1,4 @@
-"""Connections that die without a word are cut, so that whoever waits for their answers is told."""
+"""Connections that die without a word are cut, so that callers who wait for answers are told."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Watch:
         self._task = asyncio.create_task(self._run(), name="spooled-watchdog")
 
     async def _run(self) -> None:
-        # The lock is held by whoever waits for an answer.
+        # The lock is held by the caller that waits for an answer.
         while not self._connection.lock.locked() or await self._is_worked_on():  # noqa: ASYNC110
             await asyncio.sleep(PATIENCE_SECONDS)
         _log.error(
@@ -83,7 +83,7 @@ class _Watch:
 
 
 def cut(connection: _Connection) -> None:
-    """End a connection on our side, so that whoever waits for it finds it lost."""
+    """End a connection on our side, so that callers who wait for it find it lost."""
     with contextlib.suppress(psycopg.Error, OSError):
         copy = socket.socket(fileno=socket.dup(connection.fileno()))
         with copy:

@@ -1,7 +1,7 @@
 """How many jobs with a limit key run at once: others are held until one gives up its place.
 
-Places are taken only by who holds the row of the key, and counts them anew: so neither servers nor
-transactions at the same time let out more than the key may have, whoever dies.
+A transaction takes places only while it holds the key's row, and counts them again: so neither
+servers nor transactions at the same time let out more than the key may have, even if some die.
 """
 
 from __future__ import annotations

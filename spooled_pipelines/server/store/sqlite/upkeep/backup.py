@@ -36,7 +36,7 @@ def back_up(source: Path, destination: Path) -> int:
             with closing(sqlite3.connect(part, isolation_level=None)) as copy:
                 # In one step: it is a snapshot, and writers of the source do not wait for it.
                 connection.backup(copy)
-                # Whoever serves it numbers its jobs unlike those that came after it.
+                # A server of the copy numbers its jobs unlike those that came after it.
                 copy.execute("DELETE FROM meta WHERE name = 'opened_by'")
             size = part.stat().st_size
             _sync(part)
