@@ -88,7 +88,6 @@ class Cluster:
                     sql.SQL("DELETE FROM {}").format(sql.Identifier("spooled", name))
                 )
             connection.execute("UPDATE spooled.store SET first_place = 1")
-            connection.execute("SELECT setval('spooled.organizations_id_seq', 1, false)")
             return was is None or _marks(connection) == was
 
     @contextmanager

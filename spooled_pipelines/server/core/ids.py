@@ -26,6 +26,8 @@ _DIGITS = re.compile("[0-9a-f]*")
 _LEASE_BYTES = 16
 # The share of the places that are left which a restore may pass over.
 _RESTORES = 16
+# Where all of so many are taken, the store is about full, and the lowest that is free is as good.
+_CHANCES = 32
 
 
 def new_prefix() -> str:
@@ -39,6 +41,14 @@ def numbers_of(organization: int) -> range:
     """Return the numbers that jobs of an organization may have."""
     first = organization - 1 << PLACE_BITS
     return range(first, first + _PLACES)
+
+
+def numbers_of_a_new_organization() -> list[int]:
+    """Return numbers of which a new organization gets the first that is free.
+
+    The first organization gets 1, and any other one by chance: it does not tell how many there are.
+    """
+    return [1, *(2 + secrets.randbelow(ORGANIZATIONS_MAX - 1) for _ in range(_CHANCES))]
 
 
 def id_start(prefix: str, seq: int) -> str:

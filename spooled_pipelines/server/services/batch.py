@@ -254,18 +254,19 @@ class BatchService:
         self, caller: Caller, request: batch_v1.ListBatchesRequest
     ) -> batch_v1.ListBatchesResponse:
         since, until = validation.period(request)
+        tokens, pages = self._context.store.page_tokens, ("batches", caller.organization)
         listing = BatchListing(
             caller.among(validation.optional_queue_name(request.queue_name)),
             validation.text("text", request.text, limits.BATCH_NAME_MAX),
             since,
             until,
-            validation.page_token(request.page_token) or NEWEST,
+            tokens.number(*pages, request.page_token) or NEWEST,
             validation.page_size(request.page_size),
         )
         page = await self._context.store.list_batches(caller.organization, listing)
         return batch_v1.ListBatchesResponse(
             batches=[self._stats(caller, record) for record in page.batches],
-            next_page_token=None if page.before is None else str(page.before),
+            next_page_token=None if page.before is None else tokens.token(*pages, page.before),
         )
 
     async def find_batch_jobs(

@@ -96,12 +96,13 @@ class KeyService:
         everything = caller.is_operator and not request.organization
         organization = None if everything else _organization(caller, request.organization)
         size = validation.page_size(request.page_size)
-        before = validation.page_token(request.page_token) or NEWEST
+        tokens, pages = self._store.page_tokens, ("audit", organization)
+        before = tokens.number(*pages, request.page_token) or NEWEST
         await self._flush()
         page = await self._store.list_audit(organization, before, size)
         return ListAuditResponse(
             entries=[_entry(entry) for entry in page.entries],
-            next_page_token=None if page.before is None else str(page.before),
+            next_page_token=None if page.before is None else tokens.token(*pages, page.before),
         )
 
     async def _flush(self) -> None:

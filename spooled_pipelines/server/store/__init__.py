@@ -50,6 +50,7 @@ from spooled_pipelines.server.core.jobs.settlements import (
 )
 from spooled_pipelines.server.core.key_records import AuditEntry, AuditPage, KeyRecord
 from spooled_pipelines.server.core.limits.queue_limits import QueueControl
+from spooled_pipelines.server.core.page_tokens import PageTokens
 from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
 from spooled_pipelines.server.core.runtime.queue_names import EarlierName
@@ -98,6 +99,10 @@ class JobStore(Protocol):
 
     def load(self) -> StoreLoad:
         """Return how much of what writes is in use now; it may be asked from any thread."""
+
+    @property
+    def page_tokens(self) -> PageTokens:
+        """How pages of what all organizations are counted in are named; the store is open."""
 
     def job_ids_prefix(self) -> str:
         """Return what every id of this store starts with; 12 hex digits follow: the number."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import RefusedError
-from spooled_pipelines.server.core.ids import ORGANIZATIONS_MAX
 from spooled_pipelines.server.core.key_records import AuditKind
 from spooled_pipelines.wire.limits import CHUNK_BYTES_MAX
 
@@ -37,10 +37,10 @@ ATTEMPTS_MAX = 1_000
 
 def refuse_beyond(organization: int) -> None:
     """RefusedError where the number of an organization is one of which jobs can have no numbers."""
-    if organization > ORGANIZATIONS_MAX:
+    if organization > ids.ORGANIZATIONS_MAX:
         raise RefusedError(
             "RESOURCE_EXHAUSTED",
-            f"this store has made {ORGANIZATIONS_MAX} organizations, and no more fit",
+            f"this store has made {ids.ORGANIZATIONS_MAX} organizations, and no more fit",
         )
 
 

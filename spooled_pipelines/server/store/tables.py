@@ -34,11 +34,10 @@ class Table:
 
 
 class Identity(NamedTuple):
-    """What a store knows of itself: what ids begin with, the first place, and the last numbers."""
+    """What a store knows of itself: what ids begin with, the first place, and the last batch."""
 
     id_prefix: str
     first_place: int
-    last_organization: int
     last_batch: int
 
 

@@ -103,7 +103,7 @@ WHOLE = {"add_staged", "find_staged", "allow_scans", "recount_queues", "recount_
 # Tables with one row, or with one for each queue that has limits.
 SMALL = {"store", "queue_limits"}
 FILL = f"""
-INSERT INTO spooled.organizations (name) VALUES ('acme');
+INSERT INTO spooled.organizations (id, name) VALUES (1, 'acme');
 INSERT INTO spooled.job_places (organization, following) VALUES (1, 1);
 INSERT INTO spooled.queues (organization, name) VALUES (1, 'q');
 INSERT INTO spooled.jobs (seq, organization, queue, status, priority, due_at, lease_expires_at,

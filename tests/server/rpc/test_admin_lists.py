@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from operator import attrgetter
 from typing import Any, cast
 
@@ -107,6 +108,25 @@ async def test_pages_go_on_where_the_one_before_ended(wire: Wire) -> None:
     for request in wrong:
         with answered("INVALID_ARGUMENT"):
             await wire.call(request)
+
+
+async def test_tokens_do_not_count_what_others_have(wire: Wire) -> None:
+    requests = (batch.ListBatchesRequest(page_size=1), keys.ListAuditRequest(page_size=1))
+    tokens = set()
+    for name in ("b-1", "b-2", "b-3"):
+        await open_batch(wire, name, "mails")
+        await wire.call(queue_admin.PauseQueueRequest(queue_name="mails"))
+        tokens |= {(await wire.call(request)).next_page_token for request in requests}
+    # The first page of one batch, or one entry, has no other behind it.
+    tokens.remove("")
+    assert {len(token) for token in tokens} == {32}
+    places = sorted(int(token, 16) >> 64 for token in tokens)
+    assert min(b - a for a, b in itertools.pairwise(places)) > 1_000
+    for request, other in (requests, requests[::-1]):
+        request.page_token = (await wire.call(other)).next_page_token
+        with answered("INVALID_ARGUMENT", "is not one that this server gave out"):
+            await wire.call(request)
+        request.page_token = ""
 
 
 async def test_a_worker_that_missed_its_heartbeats_is_offline(wire: Wire) -> None:

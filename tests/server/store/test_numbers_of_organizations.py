@@ -26,7 +26,7 @@ from spooled_pipelines.server.store.requests import BatchJobs, JobListing, Queue
 from spooled_pipelines.wire import batch_v1
 from tests.support import forked
 from tests.support.postgres import Cluster
-from tests.support.store_kit import StoreKit, chunk, execute, new_job, refused
+from tests.support.store_kit import StoreKit, chunk, new_job, refused
 
 ME, OTHER = "acme", "other"
 
@@ -237,18 +237,63 @@ async def test_ids_of_a_deleted_organization_do_not_come_again(store_url: str) -
     assert are_consecutive(mine + await made(store_url, ME))
 
 
-async def test_no_more_organizations_than_have_numbers(kit: StoreKit, store_url: str) -> None:
-    await single(kit.store, ME)
-    last = ids.ORGANIZATIONS_MAX
-    if store_url.startswith("sqlite"):
-        execute(store_url, f"INSERT INTO meta VALUES ('last_organization', {last - 1})")
-    else:
-        execute(store_url, f"SELECT setval('organizations_id_seq', {last - 1})")
-    (highest,) = await single(kit.store, "last")
-    assert (await kit.store.job("last", highest)).job_id == highest
-    with refused("RESOURCE_EXHAUSTED", f"made {last} organizations"):
+async def test_no_more_organizations_than_have_numbers(
+    kit: StoreKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ids, "ORGANIZATIONS_MAX", 3)
+    found = [each for who in (ME, OTHER, "last") for each in await single(kit.store, who)]
+    assert len(set(found)) == 3
+    assert (await kit.store.job("last", found[2])).job_id == found[2]
+    with refused("RESOURCE_EXHAUSTED", "made 3 organizations"):
         await single(kit.store, "one-more")
     await single(kit.store, ME)
+
+
+async def test_the_number_of_an_organization_does_not_tell_how_many_there_were(
+    kit: StoreKit,
+) -> None:
+    found = [each for who in "abcdef" for each in await single(kit.store, who)]
+    numbers = [ids.job_number(kit.store.job_ids_prefix(), each) or 0 for each in found]
+    organizations = [number >> ids.PLACE_BITS for number in numbers]
+    # The first one has short numbers, as a store for one organization alone has.
+    assert organizations[0] == 0
+    assert sum(organizations) > 1_000
+
+
+async def opened_batches(store: JobStore, who: str, *names: str) -> None:
+    for name in names:
+        await store.open_batch(who, BatchOpening(name, "q", ""))
+
+
+async def test_a_page_token_is_of_its_listing_organization_and_store_alone(
+    kit: StoreKit, tmp_path: Path
+) -> None:
+    tokens = kit.store.page_tokens
+    token = tokens.token("batches", ME, 7)
+    assert tokens.number("batches", ME, token) == 7
+    assert tokens.number("batches", ME, "") == 0
+    for number in (0, 1, 2**62):
+        assert tokens.number("audit", None, tokens.token("audit", None, number)) == number
+    other = await opened(f"sqlite:///{tmp_path / 'another.db'}")
+    flipped = [f"{int(token, 16) ^ 1 << bit:032x}" for bit in range(128)]
+    wrong = [token.upper(), token[:16], token + "00", f" {token}", "7", "é", "0" * 32, *flipped]
+    for each in (*wrong, tokens.token("audit", ME, 7), tokens.token("batches", OTHER, 7)):
+        with refused("INVALID_ARGUMENT", "is not one that this server gave out"):
+            tokens.number("batches", ME, each)
+    with refused("INVALID_ARGUMENT"):
+        other.page_tokens.number("batches", ME, token)
+    await other.close()
+
+
+async def test_a_page_token_is_good_for_other_servers_of_the_store_and_later_ones(
+    store_url: str,
+) -> None:
+    store = await opened(store_url)
+    token = store.page_tokens.token("batches", ME, 7)
+    await store.close()
+    later = await opened(store_url)
+    assert later.page_tokens.number("batches", ME, token) == 7
+    await later.close()
 
 
 @pytest.mark.parametrize("organization", [1, 2, 4096, 4097, ids.ORGANIZATIONS_MAX])

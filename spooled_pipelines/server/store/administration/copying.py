@@ -70,8 +70,8 @@ class Target(Protocol):
     def columns(self) -> dict[str, list[str]]:
         """Return the tables that there are, with their columns."""
 
-    def keep_numbers(self) -> None:
-        """Note the last numbers of organizations and batches, which are not to come again."""
+    def keep_batch_numbers(self) -> None:
+        """Note the last batch's number, which is not to come again when the batch is gone."""
 
     def rewrite(self) -> None:
         """Write the files without what was deleted."""

@@ -123,14 +123,14 @@ def _delete(store: Target, name: str, number: int) -> int:
     query = "SELECT count(*) FROM jobs WHERE organization = ?"
     jobs = int(store.run(query, number)[0][0])
     with store.transaction():
-        store.keep_numbers()
+        store.keep_batch_numbers()
         # Those that lead to others go after them.
         order = {"jobs": 1, "batches": 2, "queues": 3}
         for table, columns in sorted(
             store.columns().items(), key=lambda each: order.get(each[0], 0)
         ):
             path = next((path for path in _PATHS if path in columns), None)
-            if path is not None and table != "audit":
+            if path is not None and table not in ("audit", "job_places"):
                 which = _PATHS[path].format(number)
                 store.run(f"DELETE FROM {table} WHERE {which}")  # noqa: S608
         store.run("DELETE FROM organizations WHERE id = ?", number)

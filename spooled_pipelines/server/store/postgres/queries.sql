@@ -38,9 +38,9 @@ SELECT pg_notify(%(channel)s, %(payload)s), (extract(epoch FROM clock_timestamp(
 -- The store itself
 -- ================
 
--- name: read_id_prefix
--- Return what every id of this store starts with.
-SELECT id_prefix FROM store
+-- name: read_identity
+-- Return what every id of this store starts with, and what its page tokens are made with.
+SELECT id_prefix, page_key FROM store
 
 -- name: no_sync
 -- Let the commit return before it is on the disk: what uses the numbers is written after
@@ -72,9 +72,19 @@ FROM queues q JOIN job_places p ON p.organization = q.organization WHERE q.id = 
 -- =================
 
 -- name: ensure_organization
--- Return an organization's number; make it if it is not there, else no number is used up.
-WITH made AS (
-    INSERT INTO organizations (name) SELECT %(name)s
+-- Return an organization's number; make it if it is not there, with the first of these numbers that
+-- none has or had.
+WITH free AS (
+    SELECT coalesce((
+        SELECT n.number FROM unnest(%(numbers)s::int4[]) WITH ORDINALITY AS n (number, place)
+        WHERE NOT EXISTS (SELECT FROM job_places WHERE organization = n.number)
+        ORDER BY n.place LIMIT 1
+    ), (
+        SELECT min(p.organization) + 1 FROM job_places p
+        WHERE NOT EXISTS (SELECT FROM job_places WHERE organization = p.organization + 1)
+    )) AS number
+), made AS (
+    INSERT INTO organizations (id, name) SELECT number, %(name)s FROM free
     WHERE NOT EXISTS (SELECT FROM organizations WHERE name = %(name)s)
     ON CONFLICT DO NOTHING RETURNING id
 ), numbered AS (

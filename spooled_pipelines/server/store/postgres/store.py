@@ -22,6 +22,7 @@ from spooled_pipelines.server.core.jobs.records import (
 from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES, Renewal
 from spooled_pipelines.server.core.jobs.settlements import FailOutcome, LeaseHolder, Settlement
 from spooled_pipelines.server.core.limits.quotas import UNLIMITED, Quotas
+from spooled_pipelines.server.core.page_tokens import PageTokens
 from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
@@ -128,7 +129,8 @@ class PostgresStore(Service):
 
     async def _start(self, cleanup: AsyncExitStack) -> None:
         async with await connect(self._url) as connection:
-            self._prefix = await schema.prepare(connection, self._url, self._migrate)
+            self._prefix, key = await schema.prepare(connection, self._url, self._migrate)
+        self.page_tokens = PageTokens(key)
         self._pool = make_pool(self._url)
         self.context = StoreContext(
             self._pool,

@@ -25,11 +25,14 @@ INSERT INTO meta (name, value) VALUES (:name, :value)
 SELECT id FROM organizations WHERE name = :name
 
 -- name: add_organization
--- Make an organization.
-INSERT INTO organizations (id, name) VALUES (1 + max(
-        coalesce((SELECT max(id) FROM organizations), 0),
-        coalesce((SELECT value FROM meta WHERE name = 'last_organization'), 0)
-    ), :name)
+-- Make an organization, with the first of these numbers that none has or had.
+INSERT INTO organizations (id, name) VALUES (coalesce((
+        SELECT value FROM json_each(:numbers)
+        WHERE value NOT IN (SELECT organization FROM job_places) LIMIT 1
+    ), (
+        SELECT min(organization) + 1 FROM job_places
+        WHERE organization + 1 NOT IN (SELECT organization FROM job_places)
+    )), :name)
 
 -- name: add_places
 -- Let a new organization number its jobs.

@@ -34,6 +34,7 @@ from spooled_pipelines.server.core.jobs.records import (
 )
 from spooled_pipelines.server.core.jobs.rules import MAX_DELIVERIES
 from spooled_pipelines.server.core.limits.quotas import UNLIMITED, Quotas
+from spooled_pipelines.server.core.page_tokens import PageTokens
 from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.core.runtime.lifecycle import LoopMonitor, Service
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent
@@ -195,6 +196,7 @@ class SqliteStore(Service):
         cleanup.callback(self._close_connections)
         refuse_half_copy(str(self._path), database.objects(connection))
         self._prefix = str(database.read_meta(connection, "id_prefix"))
+        self.page_tokens = PageTokens(database.read_page_key(connection))
         numbers = JobNumbers(
             connection, database.first_place(connection, self._lock.last_token, self._lock.token)
         )

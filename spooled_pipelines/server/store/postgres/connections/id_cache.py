@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from spooled_pipelines.server.core.ids import numbers_of_a_new_organization
 from spooled_pipelines.server.core.runtime.notifier import QualifiedName
 from spooled_pipelines.server.store.limits import QUEUES_MAX, refuse_beyond, too_many
 from spooled_pipelines.server.store.postgres.connections.database import Connection, fetch
@@ -39,7 +40,8 @@ class IdCache:
         """Return the organization's number; make the organization if it is not there."""
         number = self._organizations.get(name)
         if number is None:
-            number = await _number(connection, "ensure_organization", name=name)
+            numbers = numbers_of_a_new_organization()
+            number = await _number(connection, "ensure_organization", name=name, numbers=numbers)
             refuse_beyond(number)
             self._organizations[name] = number
         return number

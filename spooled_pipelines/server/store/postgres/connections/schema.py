@@ -12,6 +12,7 @@ from psycopg import sql
 
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
+from spooled_pipelines.server.core.page_tokens import new_page_key
 from spooled_pipelines.server.store.migrations import (
     Applied,
     MigrationMode,
@@ -49,8 +50,10 @@ _ORIGIN = (
 )
 
 
-async def prepare(connection: Connection, url: str, mode: MigrationMode) -> str:
-    """Bring the schema up to date, where that may be; return what this store's ids begin with.
+async def prepare(connection: Connection, url: str, mode: MigrationMode) -> tuple[str, bytes]:
+    """Bring the schema up to date, where that may be.
+
+    Return what this store's ids begin with, and what its page tokens are made with.
 
     StoreUnavailableError where the database is too old, or its schema newer than this program.
     """
@@ -68,7 +71,7 @@ async def prepare(connection: Connection, url: str, mode: MigrationMode) -> str:
             if gone := missing_objects(MIGRATIONS, noted or (), there):
                 raise lacks(shown(url), gone)
         await _number_after_restore(connection)
-        return await _id_prefix(connection, url)
+        return await _identity(connection, url)
     except psycopg.Error as error:
         raise _unusable(error, url) from error
 
@@ -94,11 +97,11 @@ async def find_faults(connection: Connection, url: str) -> list[str]:
     return faults + [f"the index {name} is not valid" async for (name,) in cursor]
 
 
-async def _id_prefix(connection: Connection, url: str) -> str:
-    row = await (await connection.execute(SQL["read_id_prefix"])).fetchone()
+async def _identity(connection: Connection, url: str) -> tuple[str, bytes]:
+    row = await (await connection.execute(SQL["read_identity"])).fetchone()
     if row is None:
         raise StoreUnavailableError(f"{shown(url)} has lost the row of its table spooled.store")
-    return str(row[0])
+    return str(row[0]), bytes(row[1])
 
 
 def _refuse_unfit(connection: Connection, url: str) -> None:
@@ -210,7 +213,8 @@ async def _create(connection: Connection) -> None:
         )
         await connection.execute(MIGRATIONS[0].statements.encode())
         await connection.execute(
-            "INSERT INTO store (id_prefix, first_place) VALUES (%s, 1)", (ids.new_prefix(),)
+            "INSERT INTO store (id_prefix, page_key, first_place) VALUES (%s, %s, 1)",
+            (ids.new_prefix(), new_page_key()),
         )
         await _note(connection, MIGRATIONS[0])
 

@@ -15,18 +15,21 @@ CREATE TABLE store (
     -- Where a new organization begins to count its jobs.
     first_place bigint NOT NULL,
     -- Which database this is. It is another one after a restore, whose numbers must not come again.
-    origin text
+    origin text,
+    -- What page tokens are made with; see page_tokens.py.
+    page_key bytea NOT NULL
 );
 
 CREATE TABLE organizations (
-    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id integer PRIMARY KEY,
     name text NOT NULL UNIQUE
 );
 
 -- The place of an organization's next job; its number is this and the organization's, see ids.py.
+-- Those of deleted organizations stay, so that their numbers do not come again.
 -- Taken in a transaction of its own, so that nobody waits for it.
 CREATE TABLE job_places (
-    organization integer PRIMARY KEY REFERENCES organizations,
+    organization integer PRIMARY KEY,
     following bigint NOT NULL
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 

@@ -127,10 +127,9 @@ class PostgresSource(_Database):
     def __init__(self, connection: _Connection, where: str) -> None:
         super().__init__(connection, where)
         *identity, taken = connection.execute(
-            "SELECT id_prefix, first_place, (SELECT last_value FROM organizations_id_seq), "
-            "(SELECT last_value FROM batches_id_seq), (SELECT sum(following) FROM job_places) "
-            "FROM store"
-        ).fetchone() or ("", 1, 0, 0, 0)
+            "SELECT id_prefix, first_place, (SELECT last_value FROM batches_id_seq), "
+            "(SELECT sum(following) FROM job_places) FROM store"
+        ).fetchone() or ("", 1, 0, 0)
         self.identity = Identity(*identity)
         found = " ".join(str(row[0]) for row in connection.execute(_VERSION.encode()))
         digest = hashlib.sha256(found.encode()).hexdigest()[:32]
@@ -304,11 +303,10 @@ class PostgresTarget(_Database):
                 copy.write_row(values + rest)
 
     def finish(self, identity: Identity) -> None:
-        lasts = {"organizations": identity.last_organization, "batches": identity.last_batch}
         with self._connection.transaction():
-            for name in ("organizations", "queues", "batches", "audit"):
+            for name in ("queues", "batches", "audit"):
                 key = "seq" if name == "audit" else "id"
-                last = lasts.get(name, 0)
+                last = identity.last_batch if name == "batches" else 0
                 query = sql.SQL(
                     "SELECT setval(pg_get_serial_sequence({}, {}), "
                     "greatest(coalesce(max({}), 0), {}, 1)) FROM {}"
@@ -331,8 +329,8 @@ class PostgresTarget(_Database):
     def columns(self) -> dict[str, list[str]]:
         return {name: list(types) for name, types in self._types.items()}
 
-    def keep_numbers(self) -> None:
-        """Do nothing: the sequences do not give a number twice."""
+    def keep_batch_numbers(self) -> None:
+        """Do nothing: the sequence does not give a number twice."""
 
     def rewrite(self) -> None:
         """Write the files of the tables without what was deleted."""

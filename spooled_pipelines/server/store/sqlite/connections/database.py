@@ -11,6 +11,7 @@ from pathlib import Path
 from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.errors import StoreUnavailableError
 from spooled_pipelines.server.core.jobs.payloads import payload_digest
+from spooled_pipelines.server.core.page_tokens import new_page_key
 from spooled_pipelines.server.store.migrations import (
     Applied,
     MigrationMode,
@@ -154,7 +155,10 @@ def _migrate(
         )
         script = ["BEGIN IMMEDIATE;", step.statements, noted, "COMMIT;"]
         if is_new and step is steps[0]:
-            identity = f"('id_prefix', '{ids.new_prefix()}'), ('first_place', 1), ('opened_by', '')"
+            identity = (
+                f"('id_prefix', '{ids.new_prefix()}'), ('page_key', x'{new_page_key().hex()}'), "
+                "('first_place', 1), ('opened_by', '')"
+            )
             script[2:2] = [f"INSERT INTO meta VALUES {identity};", _MIGRATIONS_TABLE]  # noqa: S608
             script[1:1] = [f"PRAGMA application_id = {APPLICATION_ID};"]
         try:
@@ -191,3 +195,9 @@ def read_meta(connection: sqlite3.Connection, name: str) -> str | int:
     """Return one entry of the table `meta`."""
     value: str | int = connection.execute(SQL["read_meta"], (name,)).fetchone()[0]
     return value
+
+
+def read_page_key(connection: sqlite3.Connection) -> bytes:
+    """Return what the page tokens of the store are made with."""
+    key: bytes = connection.execute(SQL["read_meta"], ("page_key",)).fetchone()[0]
+    return key

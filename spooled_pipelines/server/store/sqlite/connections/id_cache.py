@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
+from spooled_pipelines.server.core.ids import numbers_of_a_new_organization
 from spooled_pipelines.server.core.runtime.notifier import QualifiedName
 from spooled_pipelines.server.store.limits import QUEUES_MAX, refuse_beyond, too_many
 from spooled_pipelines.server.store.sqlite.queries import SQL
@@ -83,7 +85,8 @@ class IdCache:
         self._batch_topics.pop(batch, None)
 
     def _new_organization(self, name: str) -> int:
-        number = int(self._connection.execute(SQL["add_organization"], (name,)).lastrowid or 0)
+        values = (json.dumps(numbers_of_a_new_organization()), name)
+        number = int(self._connection.execute(SQL["add_organization"], values).lastrowid or 0)
         refuse_beyond(number)
         self._connection.execute(SQL["add_places"], (number,))
         return number

@@ -7,7 +7,7 @@
 -- 5 failed (never stored: a job that failed is pending again or a dead letter), 6 deadletter,
 -- 7 cancelled.
 
--- What the store knows of itself: id_prefix, first_place, last_organization, last_batch,
+-- What the store knows of itself: id_prefix, first_place, last_batch, page_key (see page_tokens.py),
 -- compatible_from, and in opened_by the token of its last owner.
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
@@ -20,8 +20,9 @@ CREATE TABLE organizations (
 );
 
 -- The place of an organization's next job; its number is this and the organization's, see ids.py.
+-- Those of deleted organizations stay, so that their numbers do not come again.
 CREATE TABLE job_places (
-    organization INTEGER PRIMARY KEY REFERENCES organizations,
+    organization INTEGER PRIMARY KEY,
     following INTEGER NOT NULL
 );
 

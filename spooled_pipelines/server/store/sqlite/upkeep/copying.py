@@ -70,7 +70,6 @@ class SqliteSource(_File):
         self.identity = Identity(
             str(meta["id_prefix"]),
             int(meta["first_place"]),
-            int(meta.get("last_organization", 0)),
             int(meta.get("last_batch", 0)),
         )
         ((taken,),) = self.run("SELECT coalesce(sum(following), 0) FROM job_places")
@@ -159,15 +158,10 @@ class SqliteTarget(_File):
     def columns(self) -> dict[str, list[str]]:
         return {table.name: table.columns for table in tables()}
 
-    def keep_numbers(self) -> None:
-        """Note the last numbers of organizations and batches, which are not to come again."""
-        for name, table in (("last_organization", "organizations"), ("last_batch", "batches")):
-            ((last,),) = self.run(
-                f"SELECT max(coalesce((SELECT max(id) FROM {table}), 0), "  # noqa: S608
-                "coalesce((SELECT value FROM meta WHERE name = ?), 0))",
-                name,
-            )
-            self.run(SQL["write_meta"], name, last)
+    def keep_batch_numbers(self) -> None:
+        """Note the last batch's number, which is not to come again when the batch is gone."""
+        ((last,),) = self.run("SELECT coalesce(max(id), 0) FROM batches")
+        self.run(SQL["note_last_batch"], last)
 
     def rewrite(self) -> None:
         """Write the file without what was deleted, and empty its log."""
