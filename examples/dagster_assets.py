@@ -32,7 +32,7 @@ def charges(
 
 @dg.op
 def report(context: dg.OpExecutionContext, spooled: SpooledResource) -> None:
-    """Log how a batch went, whoever enqueued it."""
+    """Log how a batch went, also one that something else enqueued."""
     with spooled.get_client() as client:
         stats = client.batch(context.run.tags["spooled/batch_id"]).stats()
     context.log.info(f"{stats.completed} of {stats.total} orders were charged")

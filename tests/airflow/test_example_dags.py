@@ -175,7 +175,7 @@ def test_rows_of_a_database_come_back_into_it_with_what_was_made_of_them(
     assert scores == [(n, 7) for n in (1, 3, 5, 7, 9)]
 
 
-def test_parts_are_one_batch_that_is_sealed_by_whoever_waits(world: dict[str, Any]) -> None:
+def test_parts_are_one_batch_that_is_sealed_by_the_task_that_waits(world: dict[str, Any]) -> None:
     (values,) = returned(world, "readings")
     parts = [value for name, value in values.items() if name.startswith("enqueue[")]
     assert [part["created"] for part in parts] == [24] * 4

@@ -58,7 +58,7 @@ async def event_of(trigger: Any) -> dict[str, Any]:
 
 
 def run(op: EnqueueBatchOperator, context: Any) -> dict[str, Any]:
-    """All that Airflow does: execute, and where that defers, the trigger and the rest anew."""
+    """All that Airflow does: execute, and where that defers, the trigger and the rest."""
     import asyncio
 
     op.render_template_fields(context)

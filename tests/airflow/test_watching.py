@@ -114,7 +114,7 @@ async def test_streams_are_let_go_of_when_nobody_waits_for_their_batches(
         assert {batch["batch_id"] for batch in batches[:2]} <= set(followed())
 
 
-async def test_whoever_comes_later_learns_what_is_known_already(
+async def test_one_who_comes_later_learns_what_is_known_already(
     batches: list[Any], client: SpooledClient, queue: str
 ) -> None:
     async with waiting(batches[:1]) as first, waiting(batches[:1]) as second:

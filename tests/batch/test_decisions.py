@@ -37,7 +37,7 @@ def test_patience_ends_when_nothing_has_moved_for_long_enough() -> None:
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
     assert max(waits) == 10
     assert 50 < sum(waits) <= 60
-    # What moves in between starts it anew.
+    # Progress in between starts it again.
     clock.now += 100
     patience.reset()
     assert patience.next_delay(AWAY) == 0.1

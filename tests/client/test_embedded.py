@@ -45,11 +45,11 @@ def test_closing_the_last_client_ends_the_server(tmp_path: Path) -> None:
     another.close()
     left = {t.name for t in set(threading.enumerate()) - before if "spooled" in t.name.lower()}
     assert not left
-    # Nobody serves it, so that whoever wants it has it.
+    # Nobody serves it, so it is free for anyone who wants it.
     FileLock(tmp_path / "jobs.db").take()
 
 
-def test_settings_of_a_file_find_whoever_serves_it(tmp_path: Path) -> None:
+def test_settings_of_a_file_find_the_process_that_serves_it(tmp_path: Path) -> None:
     with connect(f"embedded:{tmp_path / 'jobs.db'}") as client:
         client.enqueue("q", {})
         settings = client.settings

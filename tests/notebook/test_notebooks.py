@@ -118,7 +118,7 @@ def test_the_quick_start_goes_from_rows_to_results(
     assert "nothing was enqueued twice" in html[2]
     assert "nothing was enqueued twice" in html[-1]
     assert ("the jobs are kept in" in html[1]) == (name == "alone")
-    # The view of an older cell was written anew while a newer one ran, and was saved as such.
+    # The view of an older cell was written again while a newer one ran, and was saved as such.
     assert ">settled<" in html[3]
     assert "500 of 500 jobs (100%)" in html[3]
     assert "5 × above the limit for Cork" in html[3]

@@ -106,7 +106,7 @@ async def jobs_of_keys(url: str, keys: list[str]) -> dict[str, JobRecord]:
 
 
 async def _gather(store: JobStore, keys: list[str]) -> int:
-    """All keys in one batch, whoever sent them; returns how many were not there."""
+    """Put all keys into one batch, no matter who sent them; return how many were not there."""
     await store.open_batch(DEFAULT_ORGANIZATION, BatchOpening("all", QUEUE, ""))
     created = 0
     for number, start in enumerate(range(0, len(keys), ROWS)):

@@ -1,4 +1,4 @@
-"""No two workers ever hold one lease, and nobody settles with an old one, whoever dies or sleeps.
+"""No two workers ever hold one lease, and none settles with an old one, whichever dies or sleeps.
 
 The histories are the claimers' own: see claimer.py for what they note, history.py for the check.
 """

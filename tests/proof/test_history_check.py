@@ -47,7 +47,7 @@ def test_a_job_that_was_settled_once_by_its_holder_is_fine(tmp_path: Path) -> No
     fine = found(tmp_path, CLAIM, TRY, DONE)
     assert (fine.double_leases, fine.stale_settles, fine.wrong) == ([], [], [])
     assert (fine.leases, fine.settled) == (1, 1)
-    # Whoever settled was killed before it could note the answer.
+    # The worker that settled was killed before it could note the answer.
     killed = found(tmp_path, CLAIM, TRY)
     assert (killed.stale_settles, killed.wrong, killed.unanswered) == ([], [], 1)
 

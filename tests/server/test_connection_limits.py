@@ -162,7 +162,7 @@ async def said_until_closed(reader: asyncio.StreamReader) -> tuple[int, bytes] |
     return said
 
 
-async def test_whoever_pings_too_often_is_cut_off(tmp_path: Path) -> None:
+async def test_a_client_that_pings_too_often_is_cut_off(tmp_path: Path) -> None:
     async with Wire(tmp_path) as wire:
         host, _, port = wire.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -190,7 +190,7 @@ async def test_an_old_connection_begins_anew_and_its_client_goes_on(tmp_path: Pa
         await wire.enqueue()
         ready = grpc.ChannelConnectivity.READY
         await aeventually(lambda: wire.channel.get_state() is not ready)
-        # Whoever calls next is on a new connection, and sees nothing of it.
+        # The next call is on a new connection, and sees nothing of it.
         await wire.enqueue()
         assert wire.channel.get_state() is ready
 

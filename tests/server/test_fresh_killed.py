@@ -1,4 +1,4 @@
-"""`on_rerun="fresh"` dies just as its generation began: whoever comes next does no row twice.
+"""`on_rerun="fresh"` dies just as its generation began: the next call does no row twice.
 
 In `make test` sender and server die once, on SQLite; in `make check-long` either of them, on both
 stores, and whatever the next call says.

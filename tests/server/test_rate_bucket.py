@@ -29,7 +29,7 @@ def test_no_window_of_time_lets_out_more_than_its_share_and_the_burst(
         bucket = bucket.spent(taken)
         out.append((now, taken))
         until = bucket.next_at(0)
-        # Whoever is held back looks again exactly when there is one, and not before.
+        # One who is held back looks again exactly when there is one, and not before.
         if until is None:
             assert bucket.room(0) > 0
         else:

@@ -115,7 +115,7 @@ def started() -> Iterator[Spark]:
             "spark.eventLog.compress": "false",
             "spark.sql.shuffle.partitions": "4",
             "spark.task.maxFailures": "8",
-            # Whoever takes longer than others is begun a second time.
+            # A task that takes longer than others is begun a second time.
             "spark.speculation": "true",
             "spark.speculation.quantile": "0.05",
             "spark.speculation.multiplier": "1.2",

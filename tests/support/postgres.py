@@ -79,7 +79,7 @@ class Cluster:
         leaves, of what TRUNCATE does.
         """
         with psycopg.connect(url) as connection:
-            # Whoever still holds rows is not waited for.
+            # Sessions that still hold rows are not waited for.
             connection.execute("SET lock_timeout = '2s'")
             # All of them go, so that nothing refers to what is not there.
             connection.execute("SET session_replication_role = replica")

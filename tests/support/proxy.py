@@ -111,7 +111,7 @@ class Proxy:
         for one in doomed:
             with contextlib.suppress(OSError):
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-                # Whoever waits for it to be readable holds it open.
+                # A thread that waits for it to be readable holds it open.
                 one.shutdown(socket.SHUT_RD)
             one.close()
 
@@ -185,7 +185,7 @@ class Proxy:
         except OSError:
             pass
         if losing.is_set():
-            # Whoever is on the other side is not told.
+            # The other side is not told.
             return
         for one in (source, sink):
             with contextlib.suppress(OSError):

@@ -260,7 +260,7 @@ def count_jobs(store: Path, *queues: str) -> Counter[str]:
                 f"SELECT {', '.join(statuses)} FROM queues WHERE name = ?", (queue,)
             ).fetchone()
             counts.update(dict(zip(statuses, found or (), strict=False)))
-            # A batch that begins anew has a line for each of its generations.
+            # A batch that starts over has a line for each of its generations.
             for what, table, counted in (
                 ("all", "jobs", "*"),
                 ("batches", "batches", "DISTINCT batch_id"),

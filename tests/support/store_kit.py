@@ -63,7 +63,7 @@ def chunk(
 
 
 def holder(job: JobRecord) -> LeaseHolder:
-    """Whoever claimed this job."""
+    """Return the holder of a job's lease."""
     return LeaseHolder(job.job_id, job.worker_id or "", job.lease_id or "")
 
 

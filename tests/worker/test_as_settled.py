@@ -1,4 +1,4 @@
-"""Results while a batch is worked on: each job once, by whoever goes on, in flat memory."""
+"""Results while a batch is worked on: each job once, also resumed elsewhere, in flat memory."""
 
 from __future__ import annotations
 

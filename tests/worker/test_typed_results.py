@@ -1,4 +1,4 @@
-"""Results that come as Arrow keep their types, whoever reads them; what does not fit is refused."""
+"""Results that come as Arrow keep their types for every reader; what does not fit is refused."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class BatchTrigger(SpooledTrigger):
             does not watch a deferred task's time-outs closely enough.
         cancel_on_kill: whether the jobs that have not started are cancelled when somebody marks
             the task failed or success while it waits.
-        allow_expired: whether jobs that expired are no failures.
+        allow_expired: whether jobs that expired do not count as failures.
     """
 
     path = "spooled_pipelines.airflow.triggers.BatchTrigger"

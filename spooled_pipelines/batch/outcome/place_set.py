@@ -68,7 +68,7 @@ class PlaceSet:
         """Return the set of a text.
 
         Raises:
-            InvalidArgumentError: it is no such text, or one of another batch.
+            InvalidArgumentError: it is not such a text, or is one of another batch.
         """
         made = cls()
         version, _, rest = text.partition(".")

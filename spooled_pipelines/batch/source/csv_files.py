@@ -153,7 +153,7 @@ def _chained(head: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _header_end(cutter: RecordCutter, piece: bytes) -> int:
-    # Blank lines before the header are no records.
+    # Blank lines before the header are not records.
     start = len(piece) - len(piece.lstrip(b"\r\n"))
     return start + next(cutter.record_ends(piece[start:]))
 

@@ -74,7 +74,7 @@ def _column(series: pd.Series[Any]) -> python_rows.Column:
         values: list[Any] = series.where(series.notna(), None).tolist()
         return values
     if str(series.dtype).startswith(("period", "interval")):
-        # Their texts say them exactly; Arrow's extensions of them are no payload.
+        # Their texts say them exactly, and a payload cannot hold Arrow's extension types for them.
         return [
             None if missing else str(value)
             for value, missing in zip(series, series.isna(), strict=True)

@@ -151,7 +151,7 @@ class QueueCalls:
         jobs = paged(self._connection, QUEUE_ADMIN["ListDeadLetters"], request, "jobs")
         backend = ExtensionBackend(self._connection)
         discarded = 0
-        # A call at a time. A page begins behind a number, also if that job is no dead letter then.
+        # A call at a time. A page begins behind a number, also if that job is no longer dead then.
         revisions = []
         for job in jobs:
             if (error_contains or "") in job.last_error:

@@ -45,7 +45,7 @@ _UNREAD_SECONDS = 300.0
 # Answers of one organization that wait to be read; smaller ones are not counted.
 _UNREAD_BYTES = 256 << 20
 _COUNTED_BYTES = 64 << 10
-# Headers this many times as large as they may be are no mistake.
+# Headers this many times as large as they may be are not sent by mistake.
 _HEADER_BOMB_TIMES = 16
 Context = grpc.aio.ServicerContext[Any, Any]
 # What a service returns: a message, or the bytes of one.

@@ -70,7 +70,7 @@ class UnreadBytes:
                 before = _NOTHING
             held = before.held + received - before.received - (read - before.read)
             seen[peer] = _Seen(received, read, max(held, 0))
-        # Of a call that ended unread nothing is kept: all together hold no more than there is.
+        # Nothing is kept of a call that ended unread, so that calls hold no more than there is.
         share = (self._memory - self._least_memory) / max(sum(one.held for one in seen.values()), 1)
         if share < 1:
             seen = {peer: one._replace(held=int(one.held * share)) for peer, one in seen.items()}

@@ -1,4 +1,4 @@
-"""The database: made by whoever comes first, refused where it does not fit, back after a crash."""
+"""The database: made by the first server, refused where it does not fit, back after a crash."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ async def test_thousands_of_jobs_of_a_lease_are_looked_up_by_their_numbers(
             assert all("n.seq" in node.get("Index Cond", "") for node in reads), name
 
 
-async def test_whoever_waits_looks_again_when_it_is_not_known_what_changed() -> None:
+async def test_one_who_waits_looks_again_when_it_is_not_known_what_changed() -> None:
     notifier = Notifier()
     with notifier.subscribe() as subscription:
         subscription.watch(job_topic("a-job"))

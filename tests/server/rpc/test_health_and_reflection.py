@@ -54,7 +54,7 @@ async def test_a_service_that_is_not_there_is_not_healthy(tmp_path: Path) -> Non
             await health(wire).Check(question("spooled_pipelines.v1.BatchService"))
 
 
-async def test_whoever_watches_is_told_that_the_server_drains(tmp_path: Path) -> None:
+async def test_a_watcher_is_told_that_the_server_drains(tmp_path: Path) -> None:
     wire = Wire(tmp_path)
     await wire.__aenter__()
     watch = health(wire).Watch(question("spooled.v1.QueueService"))

@@ -99,7 +99,7 @@ async def test_lifting_a_limit_wakes_who_waits(wire: Wire) -> None:
         assert await reading is not None
 
 
-async def test_whoever_watches_a_batch_is_told_at_once_what_holds_it_back(wire: Wire) -> None:
+async def test_a_watcher_of_a_batch_is_told_at_once_what_holds_it_back(wire: Wire) -> None:
     opening = batch.OpenBatch(batch_id="b", queue_name="q", upload_id="u")
     rows = batch.JobChunk(payloads=[b""] * 3, idempotency_keys=list("xyz"))
     async with wire.conversation("EnqueueBatch") as upload:

@@ -1,4 +1,4 @@
-"""A newer generation cancels those before it, and the server sees that through, whoever dies."""
+"""A newer generation cancels those before it, and the server sees that through after any death."""
 
 from __future__ import annotations
 

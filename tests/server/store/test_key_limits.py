@@ -1,4 +1,4 @@
-"""So many jobs with a key run at once and no more, whoever takes them or dies with them."""
+"""At most so many jobs with a key run at once, no matter who takes them or dies with them."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ async def test_each_job_of_a_chunk_is_fenced_by_itself(kit: StoreKit) -> None:
     await settle(kit, held(late[:1]))
     kit.clock.advance(31)
     await kit.store.sweep()
-    # One is another's now, one waits for whoever comes.
+    # One is another worker's now, one waits for any.
     (again,) = await claim(kit, 1, worker="other")
     assert again.job_id == late[1].job_id
     refused = messages(await settle(kit, held(late)))

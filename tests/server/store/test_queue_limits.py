@@ -49,7 +49,7 @@ async def test_no_more_than_the_burst_goes_out_at_once_and_then_as_many_as_the_r
     assert len(await kit.claim(100)) == 3
 
 
-async def test_whoever_is_held_back_is_told_when_to_look_again(kit: StoreKit) -> None:
+async def test_a_worker_that_is_held_back_is_told_when_to_look_again(kit: StoreKit) -> None:
     await fill(kit, 3)
     await limit(kit, jobs_per_second=0.25)
     assert len(await kit.claim(10)) == 1

@@ -1,4 +1,4 @@
-"""A day's quota: counted with the jobs that are made, exactly, whoever else makes some."""
+"""A day's quota: counted with the jobs that are made, exactly, no matter who else makes some."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ async def test_a_database_that_was_copied(cluster: Cluster) -> None:
     assert int(second[-12:], 16) == int(first[-12:], 16) + 1
     with psycopg.connect(cluster.url(copy)) as connection:
         connection.execute("SET ROLE pg_database_owner")
-        # Whoever may not ask about the cluster is not kept from serving.
+        # A role that may not ask about the cluster is not kept from serving.
         connection.execute("SELECT system_identifier FROM pg_control_system()")
 
 

@@ -1,4 +1,4 @@
-"""Whoever comes back after a cut is told which chunks are stored, and sends the others."""
+"""A client that comes back after a cut is told which chunks are stored, and sends the others."""
 
 from __future__ import annotations
 

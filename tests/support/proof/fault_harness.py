@@ -212,7 +212,7 @@ class FaultHarness:
         else:
             policy = RetryPolicy() if patient else ONCE
             struck.survived = self._first(table, queue, policy, asynchronous)
-        # Whoever is told that the server is away calls again when it is back.
+        # A caller who is told that the server is away calls again when it is back.
         assert not struck.felt or over.wait(30)
         try:
             batch = self._call(table, queue, RetryPolicy(), asynchronous)

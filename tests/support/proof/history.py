@@ -111,7 +111,7 @@ def _check_settles(record: JobRecord, leases: list[Lease], found: Findings) -> N
     if len(done) > 1:
         found.stale_settles.append(f"{record.job_id} was settled more than once: {done}")
     for lease, _ in done:
-        # Whoever settles is the last who ever held the job.
+        # The one who settles is the last who ever held the job.
         if lease is not leases[-1] or lease.lease_id != record.lease_id:
             found.stale_settles.append(f"{record.job_id}: {lease} settled, yet {leases} hold it")
     last = next((lease for lease in leases if lease.lease_id == record.lease_id), None)
@@ -125,7 +125,7 @@ def _check_settles(record: JobRecord, leases: list[Lease], found: Findings) -> N
 
 
 def _settled_by(record: JobRecord) -> str | None:
-    """The lease that whoever settled the job put into its result or error."""
+    """Return the lease that the worker which settled the job put into its result or error."""
     if record.status == Status.DEADLETTER:
         return record.last_error
     return str(Struct.FromString(record.result or b"")["lease"])

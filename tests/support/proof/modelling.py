@@ -18,7 +18,7 @@ EXAMPLES, EXAMPLES_OF_POSTGRESQL, STEPS = 100, 20, 50
 EXAMPLES_OF_A_LONG_RUN = 20_000
 CHECKS = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
 # After its first ten examples hypothesis goes on with small changes of those: six of seven end as
-# another did. So it begins anew instead.
+# another did. So it starts over instead.
 _FRESH_EXAMPLES = 10
 
 

@@ -209,7 +209,7 @@ class SideBySide(RuleBasedStateMachine):
         assert changed <= told.batches
         ended = {job_id for job_id, lease_id in before.held if (job_id, lease_id) not in now.held}
         assert ended <= set(told.released_jobs)
-        # Whoever looks at a job too early, since its lease was renewed, looks again in time.
+        # One who looks at a job too early, since its lease was renewed, looks again in time.
         coming = {
             moment
             for job, moment in now.due.items()

@@ -23,7 +23,7 @@ def digests_of(keys: Sequence[str], mark: bytes = b"") -> list[bytes] | None:
         digests = bytes.fromhex(text)
     except ValueError:
         return None
-    # Upper-case digits and spaces are no part of a hash.
+    # Upper-case digits and spaces are not part of a hash.
     if digests.hex() != text:
         return None
     step = len(mark) + _DIGEST_BYTES

@@ -6,8 +6,8 @@ with the jobs, as whole numbers, so that rounding neither makes nor loses a job.
 
 A handler that raises Throttled slows its queue: the rate at which jobs went out goes down by a
 twentieth, by twice as much each time that the slower rate is still too fast, and grows back step by
-step, within 20 s to what was too fast and then beyond, until it is no limit any longer. All of it
-follows from what is stored and the time, so that all servers agree.
+step, within 20 s to what was too fast and then beyond, until it no longer
+limits. All of it follows from what is stored and the time, so that all servers agree.
 """
 
 from __future__ import annotations

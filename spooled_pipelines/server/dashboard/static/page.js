@@ -13,7 +13,7 @@ document.addEventListener("visibilitychange", () => {
   htmx.ajax("GET", live.getAttribute("hx-get"), { source: live, swap: "morph:innerHTML" });
 });
 
-// A server that does not answer is said, and said no more once it does.
+// Says that the server does not answer, for as long as it does not.
 for (const name of ["htmx:sendError", "htmx:responseError", "htmx:timeout"]) {
   document.addEventListener(name, () => { away().hidden = false; });
 }

@@ -365,7 +365,7 @@ CREATE TABLE uploads (
     batch bigint NOT NULL REFERENCES batches,
     seen_at bigint NOT NULL,
     part_id bytea NOT NULL,
-    -- The same for the same rows: whoever sends them, and however often, it is one upload.
+    -- The same for the same rows: no matter who sends them, and how often, it is one upload.
     rows_id bytea NOT NULL,
     PRIMARY KEY (batch, part_id, rows_id)
 );

@@ -306,7 +306,7 @@ CREATE TABLE upload_chunks (
 CREATE TABLE uploads (
     batch INTEGER NOT NULL REFERENCES batches,
     part_id TEXT NOT NULL,
-    -- The same for the same rows: whoever sends them, and however often, it is one upload.
+    -- The same for the same rows: no matter who sends them, and how often, it is one upload.
     rows_id TEXT NOT NULL,
     seen_at INTEGER NOT NULL,
     PRIMARY KEY (batch, part_id, rows_id)
