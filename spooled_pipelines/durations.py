@@ -16,7 +16,7 @@ _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|min|s|m|h|d|w)?(?=[\s\d]|$)", re.A
 
 
 def seconds_in(text: str) -> float | None:
-    """Return the seconds of a text such as `90`, `1m` or `1h 30m`; None if it is no duration."""
+    """Return the seconds of a text such as `90`, `1m` or `1h 30m`; None if it is not one."""
     at, seconds = 0, 0.0
     while found := _PART.match(text, at):
         seconds += float(found[1]) * _SECONDS[found[2] or "s"]
@@ -28,7 +28,7 @@ def seconds_of(name: str, value: Duration) -> float:
     """Return the seconds of a duration.
 
     Raises:
-        InvalidArgumentError: it is no duration; the message names it by `name`.
+        InvalidArgumentError: it is not a duration; the message calls it `name`.
     """
     seconds: float | None = None
     if isinstance(value, timedelta):

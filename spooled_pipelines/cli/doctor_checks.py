@@ -34,7 +34,7 @@ class Step:
     Attributes:
         name: what was checked.
         state: "ok", "warning", "failed" or "skipped".
-        text: what was finding.
+        text: what was found.
         advice: what to do; "" if nothing has to be done.
         code: the exit code of a failure, else 0.
     """
@@ -214,7 +214,7 @@ def _clock(client: SpooledClient) -> Step:
         )
     except SpooledError:
         return Step(
-            "clock", "skipped", "this server, or this key, does not allow to ask for the time"
+            "clock", "skipped", "this server, or this key, does not allow asking for the time"
         )
     after = time.time()
     if not answer.HasField("server_time"):

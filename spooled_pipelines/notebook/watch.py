@@ -11,9 +11,10 @@ from spooled_pipelines import Batch, BatchStats
 from spooled_pipelines.batch.display.html_card import Card
 from spooled_pipelines.batch.display.progress import ProgressBar, ThroughputEstimator
 from spooled_pipelines.durations import Duration, seconds_of
-from spooled_pipelines.errors import BatchTimeoutError, SpooledError
+from spooled_pipelines.errors import BatchTimeoutError, InvalidArgumentError, SpooledError
 from spooled_pipelines.notebook import display
 from spooled_pipelines.notebook.stats import stats_card, stats_line
+from spooled_pipelines.text import shown
 
 # The view is drawn at most this often, and refreshed at least this often.
 _REDRAW_SECONDS = 0.25
@@ -28,6 +29,11 @@ def watch(batch: Batch) -> BatchView:
     a progress bar, which blocks. Failed jobs are shown, not raised, and the jobs go on whatever
     happens to the view.
     """
+    if not hasattr(batch, "stats"):
+        raise InvalidArgumentError(
+            "batch must be a Batch, such as spooled_pipelines.connect().batch('b_…'), got "
+            f"{shown(batch)}"
+        )
     view = BatchView(batch)
     if display.is_notebook():
         view.follow_in_background()

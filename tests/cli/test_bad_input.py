@@ -42,6 +42,7 @@ def assert_one_line(
         (["enqueue", "orders.csv", "q", "--tag", "team"], "NAME=VALUE"),
         (["enqueue", "orders.csv", "q", "--on-lossy", "maybe"], "maybe"),
         (["enqueue", "orders.csv", "q", "--scheduled-at", "2030-01-01T00:00"], "time zone"),
+        (["enqueue", "orders.csv", "q", "--expires-at", "2030-01-01T00:00"], "--expires-at must"),
         (["enqueue", "orders.csv", "q", "--priority", "101"], "101"),
         (
             ["enqueue", "orders.csv", "q", "--rate-limit", "0"],

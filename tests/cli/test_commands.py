@@ -511,7 +511,22 @@ def test_dead_letters_that_do_not_exist_are_bad_input(
         missing = spooled("dead-letters", *arguments)
         assert (missing.returncode, missing.stdout) == (2, ""), missing.stderr
         assert arguments[-1] in missing.stderr
-    assert "discarded  0" in spooled("dead-letters", "discard", queue).stdout
+
+
+def test_a_misspelt_queue_is_an_error_and_makes_no_queue(
+    enqueued: str, spooled: Spooled, queue: str
+) -> None:
+    mistyped = queue + "x"
+    for command in ("list", "errors", "retry", "discard"):
+        missing = spooled("dead-letters", command, mistyped)
+        assert (missing.returncode, missing.stdout) == (2, ""), missing.stderr
+        assert f"did you mean {queue}?" in missing.stderr
+    for command in ("resume", "limits", "purge"):
+        missing = spooled("queues", command, mistyped)
+        assert (missing.returncode, missing.stdout) == (2, ""), missing.stderr
+        assert f"did you mean {queue}?" in missing.stderr
+    listed = spooled("queues", "list", "--json").stdout.splitlines()
+    assert mistyped not in [json.loads(line)["name"] for line in listed]
 
 
 @pytest.mark.parametrize("more", [(), ("--processes", "2")], ids=["one", "fleet"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ def created(spooled: Any, *arguments: str, **environment: str) -> dict[str, Any]
 
 
 def test_a_key_made_in_a_store_opens_its_server(spooled: Any, folder: Path, store: str) -> None:
-    about = ("--role", "produce", "--name", "airflow", "--queue", "q", "--expires-in", "90d")
+    about = ("--role", "produce", "--name", "airflow", "--queue", "q", "--expires-in", "1d 30m")
     made = created(spooled, "--store", store, *about)
+    began, ends = (datetime.fromisoformat(made[name]) for name in ("created_at", "expires_at"))
+    assert abs(ends - began - timedelta(days=1, minutes=30)) < timedelta(minutes=1)
     assert (made["role"], made["queues"], made["organization"]) == ("produce", ["q"], "default")
     with (
         ServerProcess(folder / "jobs.db") as server,

@@ -59,7 +59,7 @@ def test_jobs_are_listed_by_queue_status_error_and_time(failed: list[str], queue
     text = command("jobs", "list", "--queue", queue).stdout
     assert "no customer 17" in text
     assert "retrying" in text
-    assert "1 " in command("dead-letters", "history", dead[-6:]).stdout
+    assert "attempt 1: " in command("dead-letters", "history", dead[-6:]).stdout
     limited = command("batches", "list", "--queue", queue, "--limit", "1").stdout
     assert limited.endswith("the newest 1; --limit shows more\n")
 

@@ -15,7 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.lib.pretty import pretty
 
 from spooled_pipelines import SpooledClient
-from spooled_pipelines.errors import AuthenticationError, RowsRejectedError
+from spooled_pipelines.errors import AuthenticationError, InvalidArgumentError, RowsRejectedError
 from spooled_pipelines.notebook import ConfirmationNeededError, bulk_enqueue, connection, watch
 from spooled_pipelines.worker import Discard, Worker
 from tests.support.server_process import ServerProcess
@@ -48,6 +48,11 @@ def shell() -> Any:
     yield made
     made.restore_sys_module_state()
     InteractiveShell.clear_instance()
+
+
+def test_watch_says_what_it_takes_where_it_is_given_an_id() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"batch\('b_…'\), got 'first try'"):
+        watch("first try")  # type: ignore[arg-type]
 
 
 def test_the_summary_shows_what_was_created_and_how_to_go_on(

@@ -39,7 +39,8 @@ def audit(
 
 
 def _line(entry: dict[str, Any]) -> str:
-    who = " ".join(filter(None, (entry["key_name"], entry["key_id"]))) or "an unknown key"
+    named = f"{entry['key_name']!r}" if entry["key_name"] else ""
+    who = " ".join(filter(None, (entry["key_id"], named))) or "an unknown key"
     what = " ".join(filter(None, (entry["action"], entry["target"])))
     often = f" ({entry['times']:,} times)" if entry["times"] > 1 else ""
     of = f" of {entry['organization']}" if entry["organization"] else ""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from spooled_pipelines.cli.options import AsJson
-from spooled_pipelines.cli.output import print_json
+from spooled_pipelines.cli.output import print_json, say
 from spooled_pipelines.cli.store_access import StoreUrl, usage_error_if_unavailable
 
 
@@ -25,4 +25,4 @@ def backup(
     if as_json:
         print_json({"path": str(destination), "bytes": size})
         return
-    print(f"{destination}: {size:,} bytes".replace(",", " "))
+    say(f"{destination}: {size:,} bytes")

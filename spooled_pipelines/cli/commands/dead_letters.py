@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from spooled_pipelines.cli.commands.jobs import JobId, print_attempt
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import (
     ErrorContains,
@@ -125,27 +126,15 @@ def errors_(
 
 @app.command()
 @for_server
-def history(
-    server: Server,
-    job: Annotated[
-        str, typer.Argument(help="The job's id, or its last digits as `list` shows them.")
-    ],
-) -> None:
+def history(server: Server, job: JobId) -> None:
     """List every delivery of JOB: when, to which worker, and how it ended."""
     with server.connect() as client:
         attempts = client.attempts(job_id_of(client, job))
     for attempt in attempts:
         if server.as_json:
             print_json(attempt)
-            continue
-        began = attempt.started_at.isoformat(timespec="seconds")
-        seconds = ""
-        if attempt.ended_at is not None:
-            seconds = f" for {(attempt.ended_at - attempt.started_at).total_seconds():.1f} s"
-        how = (attempt.ending or "runs").replace("_", " ")
-        if attempt.error:
-            how += ": " + " ".join(attempt.error.split())
-        say(f"{attempt.number:>3}  {began}{seconds}  {attempt.worker_id or ''}  {how}")
+        else:
+            print_attempt(attempt)
 
 
 @app.command()
@@ -153,7 +142,7 @@ def history(
 def discard(server: Server, queue: Queue, error_contains: ErrorContains = None) -> None:
     """Cancel the dead letters of QUEUE, so that they no longer count as dead."""
     with server.connect() as client:
-        discarded = client.discard_dead_letters(queue, error_contains)
+        discarded = client.discard_dead_letters(queue_of(client, queue).name, error_contains)
     print_record({"queue": queue, "discarded": discarded}, server.as_json)
 
 
@@ -162,5 +151,5 @@ def discard(server: Server, queue: Queue, error_contains: ErrorContains = None) 
 def retry(server: Server, queue: Queue, error_contains: ErrorContains = None) -> None:
     """Put the dead letters of QUEUE back into it, with all their retries."""
     with server.connect() as client:
-        retried = client.retry_dead_letters(queue, error_contains)
+        retried = client.retry_dead_letters(queue_of(client, queue).name, error_contains)
     print_record({"queue": queue, "retried": retried}, server.as_json)

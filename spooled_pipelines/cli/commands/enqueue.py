@@ -201,13 +201,13 @@ def enqueue(
         "payload": payload or None,
         "name": name,
         "priority": number_or_column(priority),
-        "scheduled_at": time_or_column(scheduled_at),
+        "scheduled_at": time_or_column("--scheduled-at", scheduled_at),
         "max_retries": number_or_column(max_retries),
         "timeout_seconds": seconds_or_column(job_timeout),
         "retry_backoff": retry_backoff,
         "weight": weight,
         "fair_by": fair_by,
-        "expires_at": time_or_column(expires_at),
+        "expires_at": time_or_column("--expires-at", expires_at),
         "ttl": ttl,
         "limit_by": limit_by.rpartition("=")[::2] if limit_by else None,
         "rate": rate,
@@ -360,7 +360,7 @@ def seconds_or_column(text: str | None) -> int | str | None:
     return text if seconds is None else round(seconds)
 
 
-def time_or_column(text: str | None) -> datetime | str | None:
+def time_or_column(option: str, text: str | None) -> datetime | str | None:
     """Return a datetime for an ISO 8601 time, else the text: the name of a column."""
     if text is None:
         return None
@@ -369,7 +369,7 @@ def time_or_column(text: str | None) -> datetime | str | None:
     except ValueError:
         return text
     if time.tzinfo is None:
-        raise UsageError(f"--scheduled-at must have a time zone, such as Z or +02:00; got {text!r}")
+        raise UsageError(f"{option} must have a time zone, such as Z or +02:00; got {text!r}")
     return time
 
 

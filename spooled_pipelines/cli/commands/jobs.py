@@ -23,7 +23,7 @@ from spooled_pipelines.cli.output import print_json, print_pairs, print_record, 
 from spooled_pipelines.cli.text_table import print_list
 from spooled_pipelines.cli.times import age, moment_of, time_until
 from spooled_pipelines.text import one_line
-from spooled_pipelines.types import Job, JobStatus
+from spooled_pipelines.types import Job, JobAttempt, JobStatus
 
 app = typer.Typer(
     help="List jobs; show, cancel, retry or discard single ones.", rich_markup_mode=None
@@ -140,13 +140,7 @@ def show(server: Server, job: JobId, organization: OfOrganization = None) -> Non
     if found.last_error:
         say(f"error:\n{indent(found.last_error, '  ')}")
     for attempt in attempts:
-        began = attempt.started_at.astimezone().isoformat(sep=" ", timespec="seconds")
-        ended = "still runs"
-        if attempt.ended_at is not None:
-            took = (attempt.ended_at - attempt.started_at).total_seconds()
-            how = (attempt.error or (attempt.ending or "ended").replace("_", " ")).splitlines()[0]
-            ended = f"took {took:.1f} s: {one_line(how, 100)}"
-        say(f"attempt {attempt.number}: {began}, {attempt.worker_id or 'no worker'}, {ended}")
+        print_attempt(attempt)
 
 
 @app.command()
@@ -174,6 +168,17 @@ def discard(server: Server, jobs: JobIds) -> None:
     with server.connect() as client:
         client.discard_jobs(*[job_id_of(client, job) for job in jobs])
     print_record({"discarded": len(jobs)}, server.as_json)
+
+
+def print_attempt(attempt: JobAttempt) -> None:
+    """Print one line on an attempt: when, by which worker, for how long, and how it ended."""
+    began = attempt.started_at.astimezone().isoformat(sep=" ", timespec="seconds")
+    ended = "still runs"
+    if attempt.ended_at is not None:
+        took = (attempt.ended_at - attempt.started_at).total_seconds()
+        how = (attempt.error or (attempt.ending or "ended").replace("_", " ")).splitlines()[0]
+        ended = f"took {took:.1f} s: {one_line(how, 100)}"
+    say(f"attempt {attempt.number}: {began}, {attempt.worker_id or 'no worker'}, {ended}")
 
 
 def state_of(job: Job) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -11,13 +10,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
-from spooled_pipelines.cli.options import Server, for_server
+from spooled_pipelines.cli.options import Server, duration, for_server
 from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
 
 app = typer.Typer(help="Create, list and revoke API keys.", rich_markup_mode=None)
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
 
 Store = Annotated[
     str | None,
@@ -48,9 +44,7 @@ def create(
             show_default="all", help="A queue that the key may use; repeat it for several."
         ),
     ] = None,
-    expires_in: Annotated[
-        str | None, typer.Option(show_default="never", help="Such as 90d, 12h, 30m or 60s.")
-    ] = None,
+    expires_in: Annotated[float | None, duration("Such as 90d, 12h, 30m or 60s.", "never")] = None,
     organization: Organization = None,
     store: Store = None,
 ) -> None:
@@ -59,9 +53,8 @@ def create(
     from spooled_pipelines.wire.keys_v1 import CreateKeyRequest
 
     request = CreateKeyRequest(organization=organization or "", name=name, role=role, queues=queue)
-    expires_at = _expiry(expires_in)
-    if expires_at is not None:
-        request.expires_at.FromDatetime(expires_at)
+    if expires_in is not None:
+        request.expires_at.FromDatetime(_expiry(expires_in))
     with open_keys(store, server) as call:
         response = call("CreateKey", request)
     created = key_dict(response.key)
@@ -111,17 +104,11 @@ def revoke(
     print_record(key if server.as_json else _for_people(key), server.as_json)
 
 
-def _expiry(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9][0-9]{0,7})([smhd])", text)
-    if match is None:
-        raise UsageError(f"--expires-in must be such as 90d, 12h, 30m or 60s, got {text!r}")
-    length = timedelta(**{_UNITS[match[2]]: int(match[1])})
+def _expiry(seconds: float) -> datetime:
     try:
-        return datetime.now(timezone.utc) + length
+        return datetime.now(timezone.utc) + timedelta(seconds=seconds)
     except OverflowError:
-        raise UsageError(f"--expires-in is too long: {text!r}") from None
+        raise UsageError(f"--expires-in is too long: {seconds:,g} s") from None
 
 
 def _for_people(key: dict[str, Any]) -> dict[str, Any]:

@@ -68,8 +68,7 @@ def delete(
     """Delete an organization with its jobs, batches, queues and keys from a stopped store.
 
     When it ends, the files of the store hold nothing of it; if it is killed, run it again. Its
-    audit stays, and so do backups,
-    copies, and the log files that PostgreSQL keeps.
+    audit stays, and so do backups, copies, and the log files that PostgreSQL keeps.
     """
     from spooled_pipelines.server.store.administration import organizations
 

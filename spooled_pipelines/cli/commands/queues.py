@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spooled_pipelines.cli.options import Limit, OfOrganization, Queue, Server, for_server
+from spooled_pipelines.cli.options import (
+    Limit,
+    OfOrganization,
+    Queue,
+    Server,
+    for_server,
+    queue_of,
+)
 from spooled_pipelines.cli.output import print_record
 from spooled_pipelines.cli.text_table import print_list
 from spooled_pipelines.cli.times import short_duration
@@ -94,7 +101,7 @@ def pause(server: Server, queue: Queue) -> None:
 def resume(server: Server, queue: Queue) -> None:
     """Hand out jobs of QUEUE again."""
     with server.connect() as client:
-        client.resume_queue(queue)
+        client.resume_queue(queue_of(client, queue).name)
     print_record({"queue": queue, "state": "running"}, server.as_json)
 
 
@@ -137,7 +144,7 @@ def limit(
 def limits(server: Server, queue: Queue) -> None:
     """Show the limits of QUEUE."""
     with server.connect() as client:
-        queue_limits = client.queue_limits(queue)
+        queue_limits = queue_of(client, queue).limits
     _print_limits(queue, queue_limits, server)
 
 
@@ -153,5 +160,5 @@ def _print_limits(queue: str, queue_limits: QueueLimits, server: Server) -> None
 def purge(server: Server, queue: Queue) -> None:
     """Cancel the pending jobs of QUEUE; scheduled jobs stay."""
     with server.connect() as client:
-        cancelled = client.purge_queue(queue)
+        cancelled = client.purge_queue(queue_of(client, queue).name)
     print_record({"queue": queue, "cancelled": cancelled}, server.as_json)

@@ -248,7 +248,7 @@ def load(spec: str) -> Callable[[Any], Any]:
     except AttributeError:
         raise UsageError(f"{module_name} has no {path}") from None
     if not callable(named):
-        raise UsageError(f"{spec} must be a function of a job, not a {type(named).__name__}")
+        raise UsageError(f"{spec} must be a function of a job, got {type(named).__name__}")
     function: Callable[[Any], Any] = named
     return function
 

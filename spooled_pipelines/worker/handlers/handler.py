@@ -107,7 +107,7 @@ def bind_handler(
     """
     given: object = function
     if not callable(given):
-        raise TypeError(f"handler must be a function of a job, got a {type(given).__name__}")
+        raise TypeError(f"handler must be a function of a job, got {type(given).__name__}")
     batch = batch_options(function)
     if batch is None:
         adapt(function)

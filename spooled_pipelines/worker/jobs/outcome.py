@@ -237,7 +237,7 @@ def outcome_of_return(
             return Completed(to_struct(fields, what="result").SerializeToString())
         return rejected_result(
             "TypeError: the handler must return a mapping, a dataclass, a pydantic model or an "
-            f"Arrow row (the result), or None; it returned a {type(value).__name__}"
+            f"Arrow row (the result), or None; it returned {type(value).__name__}"
         )
     except (InvalidArgumentError, LossyValueError) as error:
         return rejected_result(f"the result cannot be kept: {error}")
