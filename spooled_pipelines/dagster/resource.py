@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
@@ -10,9 +11,13 @@ from pydantic import Field
 
 from spooled_pipelines.client.sync.client import SpooledClient
 from spooled_pipelines.dagster.run_batch import RunBatch, cancelled_if_terminated
-from spooled_pipelines.dagster.run_names import RunContext, batch_name, made_by
+from spooled_pipelines.dagster.run_names import RunContext, batch_name, made_by, taken_once
 from spooled_pipelines.dagster.schema import column_schema
-from spooled_pipelines.orchestration.run_batches import enqueue_for_run, run_batch_id
+from spooled_pipelines.orchestration.run_batches import (
+    continue_started_over,
+    enqueue_for_run,
+    run_batch_id,
+)
 from spooled_pipelines.orchestration.server_settings import server_settings
 
 if TYPE_CHECKING:
@@ -96,39 +101,43 @@ class SpooledResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it 
         """Make each row of a table a job; a retry or re-execution finds its batch again.
 
         Args:
-            context: of the op or asset.
+            context: of the op, asset or asset check.
             data: whatever `SpooledClient.enqueue_batch` takes: a DataFrame, a path, rows.
             queue_name: where the jobs go.
             name: of the batch; None: that of the asset's partition, or of the op in the root run.
             on_rerun: ``"retry_failed"`` sends what is missing and retries dead letters;
-                ``"resume"`` sends what is missing; ``"fresh"`` starts over, and cancels what had
-                not started.
+                ``"resume"`` sends what is missing; ``"fresh"`` starts over, once in each run, and
+                cancels what had not started.
             cancel_on_termination: whether what has not started is cancelled if the run is
                 terminated while this enqueues, or while the batch is waited for.
             **options: those of `SpooledClient.enqueue_batch`.
 
         Raises:
-            InvalidArgumentError: an option is wrong.
+            InvalidArgumentError: an option is wrong, or this op has enqueued a batch without
+                `name` on this queue already.
             RowsRejectedError: rows cannot be jobs; nothing was sent.
         """
-        name = batch_name(context) if name is None else name
+        own_name: AbstractContextManager[None] = nullcontext()
+        if name is None:
+            name = batch_name(context)
+            own_name = taken_once(context, queue_name, name)
         schema = column_schema(data)
-        with self.get_client(made_by(context)) as client:
-            meanwhile = cancelled_if_terminated(
-                self, context, run_batch_id(client, queue_name, name), cancel_on_termination
-            )
-            with meanwhile:
+        with self.get_client(made_by(context, of_run=on_rerun == "fresh")) as client:
+            number = run_batch_id(client, queue_name, name)
+            meanwhile = cancelled_if_terminated(self, context, number, cancel_on_termination)
+            with own_name, meanwhile:
                 record = enqueue_for_run(
                     client,
                     data,
                     queue_name,
                     name,
-                    on_rerun=on_rerun,
+                    on_rerun=continue_started_over(client, number, on_rerun),
                     log=context.log,
                     **options,
                 )
         return RunBatch(self, context, record, schema, cancel_on_termination)
 
-    def batch(self, context: RunContext, record: Mapping[str, Any]) -> RunBatch:
-        """Return a batch that another op or run enqueued, by its `RunBatch.record`."""
-        return RunBatch(self, context, dict(record))
+    def batch(self, context: RunContext, record: Mapping[str, Any] | str) -> RunBatch:
+        """Return a batch that another op or run enqueued, by its `RunBatch.record` or its id."""
+        known = {"batch_id": record} if isinstance(record, str) else dict(record)
+        return RunBatch(self, context, known)

@@ -53,7 +53,9 @@ class RunBatch:
         self._cancel_on_termination = cancel_on_termination
 
     def __repr__(self) -> str:
-        return f"<RunBatch {self.id} {self.record['name']!r} on {self.record['queue_name']!r}>"
+        return (
+            f"<RunBatch {self.id} {self.record.get('name')!r} on {self.record.get('queue_name')!r}>"
+        )
 
     @property
     def id(self) -> str:
@@ -117,7 +119,7 @@ class RunBatch:
         """
         stats = self.stats() if stats is None else stats
         told = ("rows", "created", "duplicates", "changed", "replaced", "rejected")
-        counts = {n: self.record[n] for n in told}
+        counts = {n: self.record.get(n) for n in told}
         counts |= {n: getattr(stats, n) for n in ("completed", "deadletter", "cancelled", "open")}
         found: dict[str, dg.MetadataValue[Any]] = {
             "spooled/batch": dg.MetadataValue.url(self.url)

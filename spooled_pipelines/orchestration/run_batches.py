@@ -37,6 +37,31 @@ def run_batch_id(client: SpooledClient, queue_name: str, name: str) -> str:
     return batch_id(KeyScope(queue_name, name, key_name=client.key_name(queue_name)), 0, 0)
 
 
+def maker_of_attempt(maker: str, *attempt: object) -> str:
+    """Return what made a batch, with a digest of the attempt whose retries are to know it again."""
+    digest = blake2b(repr(attempt).encode(), digest_size=8).hexdigest()
+    return f"{maker[: limits.BATCH_NAME_MAX - len(digest) - 1]}/{digest}"
+
+
+def continue_started_over(client: SpooledClient, batch_id: str, on_rerun: OnRerun) -> OnRerun:
+    """Return "retry_failed" in place of "fresh" where this attempt has started the batch over.
+
+    A retry then continues with what an earlier try has begun: its jobs are not done twice.
+
+    Args:
+        client: made with what `maker_of_attempt` gave.
+        batch_id: the batch's.
+        on_rerun: what was asked for.
+    """
+    if on_rerun != "fresh" or not client.batch_backend().keeps_batches:
+        return on_rerun
+    try:
+        stats = client.batch(batch_id).stats()
+    except NotFoundError:
+        return on_rerun
+    return "retry_failed" if stats.made_by == client.settings.made_by else on_rerun
+
+
 def warn_of_another_maker(client: SpooledClient, batch_id: str, log: Any) -> BatchStats | None:
     """Return what is there of a batch; warn if another pipeline has made it.
 

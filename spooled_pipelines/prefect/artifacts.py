@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spooled_pipelines.types import BatchStats
 
 # In an artifact's metadata: what `cancel_batches` and `resume_settled_flows` look for.
-BATCH_ID, BLOCK = "spooled_batch", "spooled_block"
+BATCH_ID, BLOCK, UNSAVED = "spooled_batch", "spooled_block", "spooled_unsaved"
 MAX_FAILED, ALLOW_EXPIRED = "spooled_max_failed", "spooled_allow_expired"
 
 

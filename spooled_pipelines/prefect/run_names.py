@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-
 from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext, TaskRunContext
 
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.orchestration.run_batches import run_batch_name
+from spooled_pipelines.orchestration.taken_names import TakenNames
 
-# (flow run, its retries and suspensions, queue, name) -> the task run that has enqueued it.
-_taken: OrderedDict[tuple[str, int, int, str, str], str] = OrderedDict()
-_lock = threading.Lock()
-_REMEMBERED = 10_000
+# By flow run, its retries and suspensions, queue and name: the task run that has enqueued it.
+_taken = TakenNames()
 
 
 def batch_name(queue_name: str, given: str | None) -> str:
@@ -47,11 +43,7 @@ def batch_name(queue_name: str, given: str | None) -> str:
     name = given or run_batch_name("prefect", flow.flow_run.id, task.task.name)
     run = flow.flow_run
     key = (str(run.id), run.run_count, len(_pause_keys(run)), queue_name, name)
-    with _lock:
-        owner = _taken.setdefault(key, str(task.task_run.id))
-        while len(_taken) > _REMEMBERED:
-            _taken.popitem(last=False)
-    if owner != str(task.task_run.id):
+    if not _taken.take(key, task.task_run.id):
         raise InvalidArgumentError(
             f"this flow run has enqueued a batch {name!r} on queue {queue_name!r} already, and "
             "rows of both would count as duplicates of each other: give each a name that stays "

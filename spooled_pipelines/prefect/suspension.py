@@ -7,8 +7,10 @@ as on Prefect Cloud.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import flow, get_run_logger
@@ -16,22 +18,26 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    ArtifactFilterType,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
 
 from spooled_pipelines.batch.outcome.verdict import Rule, breached, check_max_failed, failed_error
 from spooled_pipelines.client.sync.client import SpooledClient
-from spooled_pipelines.errors import NotFoundError, SpooledError
+from spooled_pipelines.errors import InvalidArgumentError, NotFoundError, SpooledError
 from spooled_pipelines.prefect import artifacts
 from spooled_pipelines.prefect.credentials import load_credentials
 from spooled_pipelines.prefect.run_names import suspensions
 from spooled_pipelines.prefect.spooled_batch import SpooledBatch
 from spooled_pipelines.types import BatchStats
 
-_FLOW_RUNS_PER_PAGE = 200
+T = TypeVar("T")
+# As many as Prefect's server gives at most.
+_PER_PAGE = 200
 
 
 def suspend_until_settled(
@@ -56,8 +62,14 @@ def suspend_until_settled(
 
     Raises:
         BatchFailedError: it is settled, and more failed than that.
+        InvalidArgumentError: its credentials are not a saved block.
     """
     check_max_failed(max_failed)
+    if batch.anonymous:
+        raise InvalidArgumentError(
+            f"batch {batch.id} was enqueued with credentials that were never saved, so nothing "
+            "could see when it is settled: save them as a block (credentials.save('production'))"
+        )
     stats = batch.stats()
     if breached(stats, max_failed, allow_expired):
         artifacts.card(batch, stats)
@@ -87,9 +99,8 @@ def resume_settled_flows() -> int:
     log = get_run_logger()
     resumed = 0
     for flow_run in _suspended():
-        for batch_id, block, rule in _batches_of(flow_run.id):
-            if rule is None:
-                continue
+        # The newest is the one that it waits for; the others are those that it has waited for.
+        for batch_id, block, rule in islice(_suspensions_of(flow_run.id), 1):
             try:
                 with _client(block) as client:
                     stats = client.batch(batch_id).stats()
@@ -100,7 +111,6 @@ def resume_settled_flows() -> int:
                 resume_flow_run(flow_run.id, _sync=True)  # type: ignore[call-arg]
                 log.info("%s: batch %s is settled: resumed", flow_run.name, batch_id)
                 resumed += 1
-                break
     return resumed
 
 
@@ -110,18 +120,25 @@ def cancel_batches(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG00
     Subflows have hooks of their own. Prefect runs hooks where the flow ran; a flow that was called
     as a function, without a deployment, has nobody that would.
     """
-    seen: set[str] = set()
-    for batch_id, block, _ in _batches_of(flow_run.id):
-        if batch_id in seen:
+    log = get_run_logger()
+    for batch_id, named in {n[artifacts.BATCH_ID]: n for n in _batches_of(flow_run.id)}.items():
+        if artifacts.UNSAVED in named:
+            log.warning(
+                "The flow run was cancelled. The jobs of batch %s stay: its credentials were never "
+                "saved as a block",
+                batch_id,
+            )
             continue
-        seen.add(batch_id)
         try:
-            with _client(block) as client:
+            with _client(named.get(artifacts.BLOCK)) as client:
                 done = client.batch(batch_id).cancel()
         except NotFoundError:
             # Nothing was sent yet.
             continue
-        get_run_logger().info(
+        except (SpooledError, ValueError) as error:
+            log.warning("The jobs of batch %s could not be cancelled: %s", batch_id, error)
+            continue
+        log.info(
             "The flow run was cancelled. Batch %s: %d jobs cancelled, %d running, %d done",
             *(batch_id, done.cancelled, done.running, done.done),
         )
@@ -130,33 +147,41 @@ def cancel_batches(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG00
 def _suspended() -> Iterator[Any]:
     found = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Suspended"])))
     with get_client(sync_client=True) as client:
-        offset = 0
-        while True:
-            page = client.read_flow_runs(
-                flow_run_filter=found, limit=_FLOW_RUNS_PER_PAGE, offset=offset
-            )
-            yield from page
-            if len(page) < _FLOW_RUNS_PER_PAGE:
-                return
-            offset += len(page)
+        yield from _paged(partial(client.read_flow_runs, flow_run_filter=found))
 
 
-def _batches_of(flow_run_id: UUID) -> Iterator[tuple[str, str | None, Rule | None]]:
-    """Yield the batches of a run: id, block, and the verdict it is suspended for, newest first."""
-    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+def _paged(read: Callable[..., list[T]]) -> Iterator[T]:
+    """Yield all that a call of Prefect's gives page by page."""
+    offset = 0
+    while True:
+        page = read(limit=_PER_PAGE, offset=offset)
+        yield from page
+        if len(page) < _PER_PAGE:
+            return
+        offset += len(page)
+
+
+def _suspensions_of(flow_run_id: UUID) -> Iterator[tuple[str, str | None, Rule]]:
+    """Yield what a run was suspended for: batch, block, and the verdict, newest first."""
+    for named in _batches_of(flow_run_id):
+        if artifacts.MAX_FAILED in named:
+            allow_expired = artifacts.ALLOW_EXPIRED in named
+            rule = Rule(_number(named[artifacts.MAX_FAILED]), allow_expired=allow_expired)
+            yield named[artifacts.BATCH_ID], named.get(artifacts.BLOCK), rule
+
+
+def _batches_of(flow_run_id: UUID) -> Iterator[dict[str, str]]:
+    """Yield the metadata of the progress artifacts of a run, newest first."""
+    found = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]),
+        type=ArtifactFilterType(any_=["progress"]),
+    )
     with get_client(sync_client=True) as client:
-        for artifact in client.read_artifacts(artifact_filter=of_run):
-            named = artifact.metadata_ or {}
-            if artifact.type == "progress" and artifacts.BATCH_ID in named:
-                max_failed = named.get(artifacts.MAX_FAILED)
-                allow_expired = artifacts.ALLOW_EXPIRED in named
-                yield (
-                    named[artifacts.BATCH_ID],
-                    named.get(artifacts.BLOCK),
-                    None
-                    if max_failed is None
-                    else Rule(_number(max_failed), allow_expired=allow_expired),
-                )
+        newest_first = partial(client.read_artifacts, sort=ArtifactSort.CREATED_DESC)
+        for artifact in _paged(partial(newest_first, artifact_filter=found)):
+            named: dict[str, str] = artifact.metadata_ or {}
+            if artifacts.BATCH_ID in named:
+                yield named
 
 
 def _number(text: str) -> float:

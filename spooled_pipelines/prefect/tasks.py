@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +16,7 @@ from prefect.tasks import MaterializingTask
 from spooled_pipelines.batch.options.row_options import BatchOptions, OnRerun, shows_options
 from spooled_pipelines.batch.outcome.verdict import OnBreach
 from spooled_pipelines.client.sync.client import SpooledClient
+from spooled_pipelines.errors import SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.orchestration.run_batches import enqueue_for_run, run_batch_id
 from spooled_pipelines.prefect import artifacts
@@ -40,12 +41,13 @@ def _enqueue(
     name = batch_name(queue_name, options.get("name"))
     with _client(credentials) as client:
         batch_id = run_batch_id(client, queue_name, name)
-        if on_rerun == "retry_failed" and was_suspended_for(batch_id):
-            # The flow goes on: to retry what failed would only suspend it again.
+        if was_suspended_for(batch_id):
+            # The flow goes on: to retry what failed, or to start over, would only suspend it again.
             on_rerun = "resume"
         block = None if credentials is None else credentials._block_document_name  # noqa: SLF001
         # Before the first row is sent, so that a flow that is cancelled meanwhile finds the batch.
-        progress = artifacts.ProgressArtifact("Enqueueing", batch_id, block)
+        named = {artifacts.UNSAVED: "yes"} if credentials is not None and block is None else {}
+        progress = artifacts.ProgressArtifact("Enqueueing", batch_id, block, **named)
         record = enqueue_for_run(
             client,
             data,
@@ -162,7 +164,9 @@ def wait_for_batch(
         try:
             waited.wait(timeout, max_failed, waiting.seen, on_breach, allow_expired)
         finally:
-            artifacts.card(batch, waited.stats())
+            # A server that is away has no more to say than the error which ends the wait.
+            with suppress(SpooledError):
+                artifacts.card(batch, waited.stats())
     return batch
 
 
@@ -192,9 +196,10 @@ async def await_batch(
         finally:
             if shown is not None:
                 await shown
-            stats = await waited.stats()
-            await asyncio.to_thread(waiting.seen, stats)
-            await asyncio.to_thread(artifacts.card, batch, stats)
+            with suppress(SpooledError):
+                stats = await waited.stats()
+                await asyncio.to_thread(waiting.seen, stats)
+                await asyncio.to_thread(artifacts.card, batch, stats)
     return batch
 
 

@@ -302,6 +302,22 @@ def test_a_rerun_does_with_dead_letters_what_it_is_told(
     assert client.queue_stats(queue).deadletter == 2
 
 
+def test_a_retry_continues_with_what_its_first_try_has_started_over(
+    connected: ServerProcess, queue: str, context_of: Callable[..., Any]
+) -> None:
+    def generation_of(try_number: int, max_tries: int, **ids: Any) -> int:
+        context = context_of(**ids)
+        context["ti"].try_number, context["ti"].max_tries = try_number, max_tries
+        fresh = operator(queue, on_rerun="fresh", name=f"{queue}/fresh", retries=2)
+        return int(run(fresh, context)["generation"])
+
+    assert [generation_of(number, 2) for number in (1, 2, 3)] == [0, 0, 0]
+    # As Airflow counts after a Clear.
+    assert [generation_of(number, 5) for number in (4, 5)] == [1, 1]
+    assert generation_of(1, 2, run_id="run-2") == 2
+    assert generation_of(1, 2, run_id="run-2", map_index=1) == 3
+
+
 def test_a_plain_server_can_be_used_with_the_default_and_refuses_fresh(
     plain_server: ServerProcess,
     connect_airflow: Callable[..., None],
@@ -486,6 +502,21 @@ def test_a_copy_of_the_dag_does_not_copy_the_table() -> None:
     copied = copy.deepcopy(dag).get_task("enqueue")
     assert isinstance(copied, EnqueueBatchOperator)
     assert copied.data.value is table
+
+
+def test_a_class_made_from_it_may_have_template_fields_of_its_own(
+    connected: ServerProcess, queue: str, context: Any
+) -> None:
+    class EnqueueDay(EnqueueBatchOperator):
+        template_fields = (*EnqueueBatchOperator.template_fields, "day")
+
+        def __init__(self, *, day: str, **kwargs: Any) -> None:
+            super().__init__(data=lambda: [{"day": self.day}], **kwargs)
+            self.day = day
+
+    day = EnqueueDay(task_id="day", day="{{ run_id }}", queue_name=queue)
+    assert run(day, context)["created"] == 1
+    assert day.day == context["run_id"]
 
 
 def test_it_takes_every_option_of_enqueue_batch() -> None:

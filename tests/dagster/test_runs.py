@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pandas as pd
@@ -13,6 +13,7 @@ import pytest
 
 from spooled_pipelines import SpooledClient
 from spooled_pipelines.dagster import RunBatch, SpooledResource, settled_batch_sensor
+from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.worker import Worker
 from tests.support.server_process import ServerProcess
 
@@ -28,6 +29,7 @@ class Case:
     def __init__(self, queue: str) -> None:
         self.queue = queue
         self.name: str | None = None
+        self.on_rerun: Literal["retry_failed", "fresh"] = "retry_failed"
         self.batches: list[RunBatch] = []
         # Called by the op once it has enqueued for the first time; what it raises fails the op.
         self.afterwards: Callable[[], None] | None = None
@@ -43,7 +45,8 @@ _case: list[Case] = []
 def enqueue(context: dg.OpExecutionContext) -> None:
     (case,) = _case
     spooled: SpooledResource = context.resources.spooled
-    batch = spooled.enqueue_batch(context, TABLE, case.queue, name=case.name, key="id")
+    how: Any = {"name": case.name, "on_rerun": case.on_rerun}
+    batch = spooled.enqueue_batch(context, TABLE, case.queue, key="id", **how)
     case.batches.append(batch)
     if case.afterwards is not None:
         afterwards, case.afterwards = case.afterwards, None
@@ -267,6 +270,87 @@ def test_another_op_waits_for_the_batch_by_its_record(
 
     assert two_ops.execute_in_process(instance=instance).success
     assert results[0]["double"].tolist() == [3.0] * 10
+
+
+def test_a_batch_of_somebody_else_is_known_by_its_id(
+    case: Case, server: ServerProcess, client: SpooledClient
+) -> None:
+    batch = client.enqueue_batch(TABLE, case.queue)
+    spooled = SpooledResource(host=server.host, port=server.port, api_key=server.api_key)
+    known = spooled.batch(dg.build_op_context(), batch.id)
+
+    assert known.metadata()["spooled/open"].value == 10
+    assert batch.id in repr(known)
+    assert len(known.results()) == 10
+
+
+def test_a_second_batch_of_one_op_needs_a_name(
+    instance: dg.DagsterInstance, case: Case, client: SpooledClient
+) -> None:
+    @dg.op(required_resource_keys={"spooled"})
+    def enqueues_twice(context: dg.OpExecutionContext) -> None:
+        enqueue = context.resources.spooled.enqueue_batch
+        with pytest.raises(InvalidArgumentError, match="no column"):
+            enqueue(context, TABLE, case.queue, key="nothing")
+        # The one before has sent nothing.
+        enqueue(context, TABLE, case.queue, key="id")
+        with pytest.raises(InvalidArgumentError, match="give each a name that stays"):
+            enqueue(context, TABLE.assign(amount=2), case.queue, key="id")
+        enqueue(context, TABLE.assign(amount=2), case.queue, key="id", name=f"{case.queue}/2")
+
+    @dg.job(resource_defs={"spooled": RESOURCE})
+    def twice() -> None:
+        enqueues_twice()
+
+    assert twice.execute_in_process(instance=instance).success
+    assert client.queue_stats(case.queue).pending == 20
+
+
+def test_a_retry_of_an_op_continues_with_what_its_run_has_started_over(
+    instance: dg.DagsterInstance, case: Case, client: SpooledClient
+) -> None:
+    case.name, case.on_rerun = f"{case.queue}/fresh", "fresh"
+
+    def fail() -> None:
+        raise OSError("once")
+
+    for run in (1, 2):
+        case.afterwards = fail
+        execute(instance)
+        assert client.queue_stats(case.queue).total == 10 * run
+    assert [batch.record["generation"] for batch in case.batches] == [0, 0, 1, 1]
+
+
+def test_an_asset_check_and_a_test_without_a_run_enqueue_too(
+    instance: dg.DagsterInstance, case: Case, server: ServerProcess
+) -> None:
+    spooled = SpooledResource(host=server.host, port=server.port, api_key=server.api_key)
+
+    @dg.asset(partitions_def=PARTITIONS)
+    def called(context: dg.AssetExecutionContext, spooled: SpooledResource) -> Any:
+        return spooled.enqueue_batch(context, TABLE, case.queue, key="id").record["created"]
+
+    assert called(dg.build_asset_context(partition_key="north"), spooled) == 10
+    assert called(dg.build_asset_context(partition_key="north"), spooled) == 0
+
+    @dg.op
+    def called_op(context: dg.OpExecutionContext, spooled: SpooledResource) -> Any:
+        return spooled.enqueue_batch(context, TABLE, case.queue, key="id").record["created"]
+
+    assert [called_op(dg.build_op_context(), spooled) for _ in range(2)] == [10, 10]
+
+    @dg.asset
+    def checked() -> None: ...
+
+    @dg.asset_check(asset=checked)
+    def check(context: dg.AssetCheckExecutionContext, spooled: SpooledResource) -> Any:
+        batch = spooled.enqueue_batch(context, TABLE, case.queue, key="id")
+        return dg.AssetCheckResult(passed=True, metadata=batch.metadata())
+
+    whole = dg.Definitions([checked], asset_checks=[check], resources={"spooled": spooled})
+    job = whole.resolve_implicit_global_asset_job_def()
+    (evaluated,) = job.execute_in_process(instance=instance).get_asset_check_evaluations()
+    assert evaluated.metadata["spooled/created"].value == 10
 
 
 def test_a_terminated_run_cancels_what_has_not_started(

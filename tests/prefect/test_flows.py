@@ -68,6 +68,12 @@ def credentials(server: ServerProcess) -> SpooledCredentials:
     return made
 
 
+def unsaved(credentials: SpooledCredentials) -> SpooledCredentials:
+    return SpooledCredentials(
+        host=credentials.host, port=credentials.port, api_key=credentials.api_key
+    )
+
+
 def work(client: SpooledClient, queue: str, *, failed: int = 0) -> None:
     """Settle every job of the queue; the first `failed` fail."""
     while jobs := client.dequeue(queue, "worker", batch_size=100):
@@ -338,6 +344,41 @@ def test_a_run_that_is_suspended_may_allow_jobs_that_did_not_start_in_time(
     assert "1 of them expired" in strict.message
 
 
+def test_a_run_is_resumed_for_the_batch_that_it_is_suspended_for_now(
+    credentials: SpooledCredentials, client: SpooledClient, queue: str
+) -> None:
+    later = f"{queue}-later"
+
+    @flow(persist_result=True)
+    def suspends_twice() -> None:
+        for of in (queue, later):
+            # Even one that starts over is continued with, and not started over once it is done.
+            options = {"key": "id", "on_rerun": "fresh"}
+            suspend_until_settled(enqueue_batch(TABLE, of, credentials=credentials, **options))
+
+    run = start(suspends_twice, deployed=True)
+    assert execute(suspends_twice, run).name == "Suspended"
+    work(client, queue)
+    assert resume_settled_flows() == 1
+    assert execute(suspends_twice, run).name == "Suspended"
+    assert resume_settled_flows() == 0
+    work(client, later)
+    assert resume_settled_flows() == 1
+    assert execute(suspends_twice, run).is_completed()
+    assert [client.queue_stats(of).total for of in (queue, later)] == [10, 10]
+
+
+def test_a_run_is_not_suspended_for_a_batch_that_nobody_else_can_see(
+    credentials: SpooledCredentials, queue: str
+) -> None:
+    @flow
+    def suspends() -> None:
+        suspend_until_settled(enqueue_batch(TABLE, queue, credentials=unsaved(credentials)))
+
+    with pytest.raises(InvalidArgumentError, match="never saved"):
+        suspends()
+
+
 def test_a_run_shows_progress_and_a_card_with_counts_errors_and_link(
     credentials: SpooledCredentials, client: SpooledClient, queue: str
 ) -> None:
@@ -388,18 +429,29 @@ def test_an_asset_is_materialized_with_the_counts(
 
 
 def test_a_cancelled_flow_cancels_what_has_not_started(
-    credentials: SpooledCredentials, client: SpooledClient, queue: str
+    credentials: SpooledCredentials,
+    client: SpooledClient,
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Prefect's server gives so many artifacts at a time.
+    monkeypatch.setattr("spooled_pipelines.prefect.suspension._PER_PAGE", 2)
+
     @flow(on_cancellation=[cancel_batches])
     def cancelled() -> Any:
         enqueue_batch(TABLE, queue, key="id", credentials=credentials)
         client.complete(client.dequeue(queue, "worker", batch_size=1)[0])
+        for name, known in {"b": credentials, "hidden": unsaved(credentials)}.items():
+            enqueue_batch(TABLE, queue, name=f"{queue}/{name}", credentials=known)
         return Cancelling()
 
     run = start(cancelled)
     execute(cancelled, run)
-    (stats,) = client.batches(queue)
-    assert (stats.cancelled, stats.completed) == (9, 1)
+    hidden, other, first = client.batches(queue)
+    assert (first.cancelled, first.completed) == (9, 1)
+    assert other.cancelled == 10
+    # Nobody else has its key, which the log says.
+    assert hidden.cancelled == 0
 
 
 # Secrets, and batches in other processes.

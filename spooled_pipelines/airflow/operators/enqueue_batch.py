@@ -129,9 +129,9 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             there: ``"retry_failed"`` sends what is missing and puts the batch's dead letters, and
             what was cancelled, back into the queue; ``"resume"`` only sends what is missing;
             ``"fresh"`` makes every row a new job and cancels what had not started of the old ones
-            (a try that was cut short is finished, not begun again). On a server without the batch
-            extension, ``"retry_failed"`` can do no more than ``"resume"``, and ``"fresh"`` fails
-            the task.
+            (retries of the task instance continue with what its first try began). On a server
+            without the batch extension, ``"retry_failed"`` can do no more than ``"resume"``, and
+            ``"fresh"`` fails the task.
         wait_for_completion: stay until every job is settled, and return the counts as well.
         deferrable: wait in the triggerer, which has to run, without a worker slot; False waits in
             the worker. None: as Airflow's ``[operators] default_deferrable`` says.
@@ -279,8 +279,10 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         began = time.time()
         try:
             self._parse_rendered()
-            with self.hook.get_conn(made_by(context)) as client:
-                batch = self._enqueue(client, context)
+            starts_over = self.on_rerun == "fresh"
+            maker = made_by(context, (self.retries or 0) if starts_over else None)
+            with self.hook.get_conn(maker) as client:
+                batch = self._enqueue(client, context, is_attempt=maker != made_by(context))
                 if not self.wait_for_completion:
                     return self._finish(context, batch, None)
                 wait = self._wait()
@@ -333,7 +335,9 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
 
         return of_enqueue(self)
 
-    def _enqueue(self, client: SpooledClient, context: Context) -> dict[str, Any]:
+    def _enqueue(
+        self, client: SpooledClient, context: Context, *, is_attempt: bool
+    ) -> dict[str, Any]:
         name = self.name or batch_name(context, whole=self.part is None)
         self._guard = EnqueueGuard(client, self.queue_name, name, self.log)
         options: Any = {option: unwrap(getattr(self, option)) for option in ROW_FIELDS}
@@ -341,6 +345,7 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
             queue_name=self.queue_name,
             name=name,
             is_named=bool(self.name),
+            is_attempt=is_attempt,
             part=self.part,
             on_empty=self.on_empty,
             on_rerun=self.on_rerun,
@@ -417,5 +422,6 @@ class EnqueueBatchOperator(WithHook, TextTemplates, BaseOperator):
         enqueue_options.check_files(self._arguments())
 
     def _arguments(self) -> dict[str, Any]:
-        names = (*type(self).template_fields, *type(self).untemplated_fields)
+        # Ours alone: a class that is made from this one may set its own fields later.
+        names = (*enqueue_options.TEMPLATE_FIELDS, *enqueue_options.UNTEMPLATED)
         return {name: unwrap(getattr(self, name)) for name in names}

@@ -11,6 +11,8 @@ from spooled_pipelines.batch.display.batch_card import changed_text
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger
 from spooled_pipelines.orchestration.run_batches import (
+    continue_started_over,
+    maker_of_attempt,
     retry_cancelled,
     run_batch_id,
     run_batch_name,
@@ -48,6 +50,7 @@ class EnqueueRequest:
     Attributes:
         queue_name, name: of the batch.
         is_named: whether a DAG's author chose the name, so that the batch may be that of others.
+        is_attempt: whether the client says which attempt makes the batch: a try and its retries.
         part: the id of the part that the rows are; None: they are the whole batch.
         on_empty, on_rerun: as of `EnqueueBatchOperator`.
         row_options: how a row becomes a job.
@@ -57,6 +60,7 @@ class EnqueueRequest:
     queue_name: str
     name: str
     is_named: bool
+    is_attempt: bool
     part: str | int | None
     on_empty: OnEmpty
     on_rerun: OnRerun
@@ -71,6 +75,9 @@ class EnqueueRequest:
             AirflowSkipException, AirflowFailException: there are no rows, and `on_empty` says so.
         """
         on_rerun = self.on_rerun
+        if self.is_attempt:
+            number = run_batch_id(client, self.queue_name, self.name)
+            on_rerun = continue_started_over(client, number, on_rerun)
         if on_rerun == "retry_failed" and not client.batch_backend().supports_retry:
             # The default must not keep a plain server, which has no such thing, from being used.
             self.log.info("This server keeps no batches: its dead letters cannot be retried")
@@ -167,10 +174,20 @@ def check_part(on_rerun: str, wait_for_completion: bool) -> None:
         )
 
 
-def made_by(context: Context) -> str:
-    """Return which task makes a batch, as the batch keeps it."""
+def made_by(context: Context, retries: int | None = None) -> str:
+    """Return which task makes a batch, as the batch keeps it.
+
+    Args:
+        context: the task's.
+        retries: the task's; where they are given, and Airflow says which tries they belong to, the
+            name is that of this try and its retries, as Clear ends them.
+    """
     ti = context["ti"]
-    return f"airflow/{ti.dag_id}/{ti.task_id}"[: limits.BATCH_NAME_MAX]
+    maker = f"airflow/{ti.dag_id}/{ti.task_id}"[: limits.BATCH_NAME_MAX]
+    last_try = getattr(ti, "max_tries", None)
+    if retries is None or last_try is None:
+        return maker
+    return maker_of_attempt(maker, context["run_id"], ti.map_index, last_try - retries)
 
 
 def batch_name(context: Context, *, whole: bool = True) -> str:
