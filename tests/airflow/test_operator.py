@@ -511,7 +511,7 @@ def test_a_class_made_from_it_may_have_template_fields_of_its_own(
         template_fields = (*EnqueueBatchOperator.template_fields, "day")
 
         def __init__(self, *, day: str, **kwargs: Any) -> None:
-            super().__init__(data=lambda: [{"day": self.day}], **kwargs)
+            super().__init__(data=lambda run_id: [{"day": run_id}], **kwargs)
             self.day = day
 
     day = EnqueueDay(task_id="day", day="{{ run_id }}", queue_name=queue)

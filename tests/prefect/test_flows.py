@@ -353,7 +353,7 @@ def test_a_run_is_resumed_for_the_batch_that_it_is_suspended_for_now(
     def suspends_twice() -> None:
         for of in (queue, later):
             # Even one that starts over is continued with, and not started over once it is done.
-            options = {"key": "id", "on_rerun": "fresh"}
+            options: Any = {"key": "id", "on_rerun": "fresh"}
             suspend_until_settled(enqueue_batch(TABLE, of, credentials=credentials, **options))
 
     run = start(suspends_twice, deployed=True)
