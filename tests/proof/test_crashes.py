@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
+import grpc
 import pytest
 
 from spooled_pipelines.server.config.settings import DEFAULT_ORGANIZATION
@@ -18,11 +21,21 @@ from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.store.open import open_store
 from spooled_pipelines.server.store.requests import BatchJobs
+from spooled_pipelines.wire import batch_v1 as batch
+from spooled_pipelines.wire.spooled_v1 import (
+    CompleteRequest,
+    DequeueRequest,
+    EnqueueRequest,
+    FailRequest,
+    GetJobRequest,
+)
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.postgres import OwnCluster, running_cluster
 from tests.support.proof.load import QUEUE, Load
-from tests.support.server_process import ServerProcess
-from tests.support.store_kit import chunk
+from tests.support.raw_calls import Caller
+from tests.support.server_process import API_KEY, ServerProcess
+from tests.support.store_kit import chunk, struct
+from tests.support.waiting import eventually
 
 Serve = Callable[[str], ServerProcess]
 NewStore = Callable[[], str]
@@ -146,6 +159,59 @@ def test_a_crash_of_the_database_loses_and_doubles_nothing(
     assert server.stop() == 0
     is_sound(url, load)
     assert "Traceback" not in server.log.read_text()
+
+
+def _last_acts(caller: Caller) -> Iterator[tuple[str, int]]:
+    """Do one thing after another; yield a job's id and what it must be after a crash."""
+    opening = batch.OpenBatch(batch_id="b", queue_name=QUEUE, upload_id="u")
+    keys = ["one", "two"]
+    rows = batch.JobChunk(payloads=[struct(key=key) for key in keys], idempotency_keys=keys)
+    requests = [batch.EnqueueBatchRequest(open=opening), batch.EnqueueBatchRequest(chunk=rows)]
+    outcomes = [answer.outcome for answer in caller.converse("EnqueueBatch", iter(requests))]
+    yield outcomes[-1].job_ids[0], Status.PENDING
+    single = caller.call(EnqueueRequest(queue_name=QUEUE, priority=1)).job_id
+    yield single, Status.PENDING
+    (claimed,) = caller.call(DequeueRequest(queue_name=QUEUE, worker_id="w")).jobs
+    yield single, Status.PROCESSING
+    caller.call(CompleteRequest(job_id=single, worker_id="w", lease_id=claimed.lease_id))
+    yield single, Status.COMPLETED
+    held: dict[str, Any] = {"queue_name": QUEUE, "worker_id": "w"}
+    (leased,) = caller.call(batch.ClaimChunksRequest(max_jobs=2, **held)).chunks
+    yield leased.job_ids[0], Status.PROCESSING
+    held |= {"lease_id": leased.lease_id, "job_ids": leased.job_ids[:1]}
+    list(caller.converse("Settle", [batch.SettleRequest(chunks=[batch.ChunkOutcomes(**held)])]))
+    yield leased.job_ids[0], Status.COMPLETED
+    failed = leased.job_ids[1]
+    failure = {"worker_id": "w", "lease_id": leased.lease_id, "error": "e", "retry": False}
+    caller.call(FailRequest(job_id=failed, **failure))
+    yield failed, Status.DEADLETTER
+
+
+def _status(caller: Caller, job_id: str) -> int:
+    """Of a job, once the server has found its database again."""
+    found: list[int] = []
+
+    def is_told() -> bool:
+        with contextlib.suppress(grpc.RpcError):
+            found.append(caller.call(GetJobRequest(job_id=job_id)).job.status)
+        return bool(found)
+
+    eventually(is_told, 60)
+    return found[0]
+
+
+def test_what_was_acknowledged_last_outlasts_a_crash_of_the_database(
+    serve: Serve, cluster: OwnCluster
+) -> None:
+    """Nothing comes after it that would take it to the disk."""
+    cluster.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    cluster.execute("SELECT pg_reload_conf()")
+    url = cluster.database()
+    with Caller(serve(url).address, API_KEY) as caller:
+        for job_id, status in _last_acts(caller):
+            cluster.stop_at_once()
+            cluster.start()
+            assert _status(caller, job_id) == status
 
 
 @pytest.mark.long

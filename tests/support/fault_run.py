@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spooled_pipelines import SpooledClient, connect
+from spooled_pipelines import Batch, SpooledClient, connect
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.methods import BATCH
@@ -41,7 +42,7 @@ def run(job):
     os.write(log, f"{job.payload['n']:.0f} {job.lease_id} {os.getpid()}\\n".encode())
     if job.payload.get("crash") and job.retry_count == 0:
         os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(0.002)
+    time.sleep(job.payload.get("takes", 0.002))
     about = {"worker": job.assigned_worker_id, "try": job.retry_count}
     return {"n": job.payload["n"], "lease": job.lease_id, **about}
 """
@@ -126,20 +127,26 @@ class FaultRun:
         else:
             self.proxy.cut()
 
-    def run(self, client: SpooledClient, payloads: list[dict[str, Any]], pauses: Any) -> Found:
-        """Do these jobs with faults after these pauses, then to the end; and look at it all."""
+    def run(
+        self, client: SpooledClient, lots: list[list[dict[str, Any]]], pauses: Iterable[float]
+    ) -> Found:
+        """Do these jobs with faults after these pauses, then to the end; and look at it all.
+
+        Before each fault comes a lot of jobs, while there are any.
+        """
         began = time.monotonic()
-        batch = client.enqueue_batch(payloads, QUEUE, key="n", max_retries=100)
+        batches: list[Batch] = []
         for pause in pauses:
+            if len(batches) < len(lots):
+                lot = lots[len(batches)]
+                batches.append(client.enqueue_batch(lot, QUEUE, key="n", max_retries=100))
+            elif all(batch.stats().settled for batch in batches):
+                break
             time.sleep(pause)
             self.fault()
-            if batch.stats().settled:
-                break
-        eventually(lambda: batch.stats().settled, 900)
+        eventually(lambda: all(batch.stats().settled for batch in batches), 900)
         self.found.seconds = time.monotonic() - began
-        request = batch_v1.ListBatchJobsRequest(batch_id=batch.id, omit_payload=True)
-        for page in client.connection.stream(BATCH["ListBatchJobs"], request):
-            self.found.jobs += page.jobs
+        self.found.jobs = [job for batch in batches for job in jobs_of(client, batch.id)]
         for line in (self.folder / "runs.txt").read_text().splitlines():
             number, lease, _ = line.split()
             self.found.runs[int(number)] += 1
@@ -158,15 +165,24 @@ class FaultRun:
             return forked.Popen(command, cwd=self.folder, stdout=log, stderr=log, env=environment)
 
 
+def jobs_of(client: SpooledClient, batch_id: str) -> list[Any]:
+    """All jobs of a batch, as the server has them."""
+    request = batch_v1.ListBatchJobsRequest(batch_id=batch_id)
+    pages = client.connection.stream(BATCH["ListBatchJobs"], request)
+    return [job for page in pages for job in page.jobs]
+
+
 def check(found: Found, count: int) -> None:
     """Every job is settled once, by who held it, and every further run has its reason."""
     assert len(found.jobs) == count
+    assert {from_struct(job.payload)["n"] for job in found.jobs} == set(range(count))
     assert {job.status for job in found.jobs} == {4}
     assert set(found.runs) == set(range(count))
     # A lease is run under once: nothing that was claimed once was begun twice.
     assert max(found.leases.values()) == 1
     for job in found.jobs:
         result = from_struct(job.result)
+        assert result["n"] == from_struct(job.payload)["n"]
         # The result is that of the run that held the last lease.
         assert (result["worker"], result["try"]) == (job.assigned_worker_id, job.retry_count)
         assert found.leases[result["n"], result["lease"]] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from spooled_pipelines.worker import Worker
-from tests.support.fault_run import QUEUE, FaultRun, check, client_of
+from tests.support.fault_run import QUEUE, FaultRun, Found, check, client_of
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -27,27 +27,34 @@ def pauses(seed: int, least: float, most: float, count: int) -> Iterator[float]:
 
 
 def faulty_run(
-    folder: Path, server: ServerProcess, jobs: int, faults: Any, *arguments: str, crash: int = 0
-) -> None:
-    payloads = [
-        {"n": n, **({"crash": True} if crash and n % crash == 0 else {})} for n in range(jobs)
-    ]
+    folder: Path,
+    server: ServerProcess,
+    lots: list[list[dict[str, Any]]],
+    faults: Iterable[float],
+    *arguments: str,
+) -> Found:
     with client_of(server) as client, FaultRun(folder, server, SEED, *arguments) as run:
-        found = run.run(client, payloads, faults)
+        found = run.run(client, lots, faults)
     print("\n" + found.describe(), flush=True)
-    check(found, jobs)
+    check(found, sum(map(len, lots)))
+    return found
 
 
 def test_a_small_run_with_faults_settles_each_job_once(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    faulty_run(tmp_path, start_server(), 3_000, pauses(SEED, 0.3, 1.2, 8))
+    rows = [{"n": n, "takes": 0.1} for n in range(2_000)]
+    lots = [rows[start : start + 250] for start in range(0, len(rows), 250)]
+    found = faulty_run(tmp_path, start_server(), lots, pauses(SEED, 0.3, 1.2, len(lots)))
+    # It was worth checking: jobs were in hand when their workers went.
+    assert sum(job.retry_count for job in found.jobs)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
 def test_a_hundred_thousand_jobs_with_faults(start_server: StartServer, tmp_path: Path) -> None:
-    faulty_run(tmp_path, start_server(), 100_000, pauses(SEED, 0.5, 3.0, 10_000))
+    rows = [{"n": n} for n in range(100_000)]
+    faulty_run(tmp_path, start_server(), [rows], pauses(SEED, 0.5, 3.0, 10_000))
 
 
 @pytest.mark.long
@@ -55,7 +62,8 @@ def test_a_hundred_thousand_jobs_with_faults(start_server: StartServer, tmp_path
 def test_the_same_with_processes_that_crash(start_server: StartServer, tmp_path: Path) -> None:
     arguments = ("--executor", "process", "--concurrency", "2")
     server = start_server()
-    faulty_run(tmp_path, server, 20_000, pauses(SEED, 2.0, 6.0, 10_000), *arguments, crash=500)
+    rows = [{"n": n, "crash": n % 500 == 0} for n in range(20_000)]
+    faulty_run(tmp_path, server, [rows], pauses(SEED, 2.0, 6.0, 10_000), *arguments)
 
 
 HANDLER = "import time\ndef run(job):\n    time.sleep(0.01)\n"

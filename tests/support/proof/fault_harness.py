@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ONCE = RetryPolicy(max_attempts=1)
 _CHECKED_PAYLOADS = 200
+_TOLD = ["row", "key", "job_id"]
 
 _CLIENT = """
 import sys
@@ -197,6 +198,7 @@ class FaultHarness:
         chance = random.Random(seed)
         table, queue = table_of(rows), f"faults-{seed}"
         struck = Struck(seed, name, felt=False, survived=False)
+        first = None
         size = self._size(table)
         over = threading.Event()
 
@@ -211,12 +213,17 @@ class FaultHarness:
             self._doomed(table, queue)
         else:
             policy = RetryPolicy() if patient else ONCE
-            struck.survived = self._first(table, queue, policy, asynchronous)
+            first = self._first(table, queue, policy, asynchronous)
+            struck.survived = first is not None
         # A caller who is told that the server is away calls again when it is back.
         assert not struck.felt or over.wait(30)
         try:
             batch = self._call(table, queue, RetryPolicy(), asynchronous)
             self._is_whole(batch, queue, rows, struck.survived)
+            if first is not None:
+                assert first.ledger.select(_TOLD) == batch[0].ledger.select(_TOLD)
+                # A plain server cannot say whether the try before made the job.
+                assert self.plain or first.created == rows, f"{first.created} of {rows} created"
         except (AssertionError, SpooledError) as error:
             struck.wrong = f"seed {seed}, {name}: {error!r}"
         return struck
@@ -234,15 +241,15 @@ class FaultHarness:
         self._size = lambda table, size=size, rows=table.num_rows: size * table.num_rows // rows  # type: ignore[method-assign]
         return size
 
-    def _first(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> bool:
-        """Whether the call went on by itself."""
+    def _first(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> Any:
+        """What the call returned, if it went on by itself."""
         try:
-            self._call(table, queue, policy, asynchronous)
+            batch, _ = self._call(table, queue, policy, asynchronous)
         except SpooledError as error:
             if error.details.get("batch_id") and "Repeat the same call to resume" not in str(error):
                 raise
-            return False
-        return True
+            return None
+        return batch
 
     def _doomed(self, table: pa.Table, queue: str) -> None:
         path = self._folder / f"{queue}.parquet"

@@ -28,7 +28,8 @@ _CHUNKS_UNANSWERED = 3
 _LEASE_SECONDS = 600
 _PAUSE_SECONDS = 0.05
 _PATIENCE_SECONDS = 60.0
-_HANDS = ("enqueue", "enqueue", "upload", "upload", "work", "work")
+_COMPLETED_BEFORE = "Job is already completed"
+_HANDS = ("enqueue", "enqueue", "upload", "upload", "work", "work", "chunks", "chunks")
 
 
 class Load:
@@ -181,8 +182,36 @@ class Load:
             caller.call(request)
         except grpc.RpcError as error:
             # An earlier try that was not answered.
-            if error.details() != "Job is already completed":
+            if error.details() != _COMPLETED_BEFORE:
                 raise
+        return True
+
+    def _chunks(self, caller: Caller, number: int) -> Iterator[None]:
+        worker = f"w{number}"
+        claim = batch.ClaimChunksRequest(
+            queue_name=QUEUE, worker_id=worker, lease_duration_secs=_LEASE_SECONDS, max_jobs=10
+        )
+        while not self._stopping.is_set():
+            answer = self._answer(lambda: caller.call(claim))
+            for chunk in answer.chunks if answer is not None else ():
+                if self._answer(lambda chunk=chunk: self._settle(caller, worker, chunk)):
+                    self.completed.update(dict.fromkeys(chunk.job_ids, chunk.lease_id))
+                yield
+
+    def _settle(self, caller: Caller, worker: str, chunk: batch.LeasedChunk) -> bool:
+        result = struct(lease=chunk.lease_id)
+        outcomes = batch.ChunkOutcomes(
+            queue_name=QUEUE,
+            worker_id=worker,
+            lease_id=chunk.lease_id,
+            job_ids=chunk.job_ids,
+            results=[result] * len(chunk.job_ids),
+        )
+        request = batch.SettleRequest(chunks=[outcomes])
+        (settled,) = next(caller.converse("Settle", [request])).chunks
+        refusals = {exception.settled.message for exception in settled.exceptions}
+        # An earlier try that was not answered.
+        assert refusals <= {_COMPLETED_BEFORE}, refusals
         return True
 
 

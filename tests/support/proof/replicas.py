@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, SpooledClient, connect
+from spooled_pipelines.rpc.struct import from_struct
 from tests.support import forked, programs
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.waiting import eventually
@@ -57,27 +58,36 @@ def _end(process: forked.Popen) -> None:
 
 
 class Executions:
-    """What the handlers wrote down: each run of each job, by lease."""
+    """What the handlers wrote down: the lease of each run of each job, by the server's clock."""
 
     def __init__(self, logs: list[Path]) -> None:
         self.runs: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         for log in logs:
             for line in log.read_text().splitlines():
-                job_id, lease_id, began, ended = line.split()
-                self.runs[job_id].append((float(began), float(ended), lease_id))
+                job_id, lease_id, start, end = line.split()
+                self.runs[job_id].append((float(start), float(end), lease_id))
 
     @property
     def again(self) -> int:
         """Runs beyond a job's first."""
         return sum(len(runs) - 1 for runs in self.runs.values())
 
+    def without_reason(self, jobs: list[Any]) -> list[str]:
+        """Jobs that ran oftener than leases of theirs ended, or whose result is of no run."""
+        return [
+            job.id
+            for job in jobs
+            if len(self.runs[job.id]) > 1 + job.retry_count
+            or from_struct(job.result)["lease"] not in [lease for *_, lease in self.runs[job.id]]
+        ]
+
     def overlapping(self) -> list[str]:
-        """Jobs that two leases were at work on at one moment."""
+        """Jobs that ran under a lease which began before the one before it ended."""
         return [
             job_id
             for job_id, runs in self.runs.items()
             for before, after in itertools.pairwise(sorted(runs))
-            if after[0] < before[1] and after[2] != before[2]
+            if after[0] < before[1]
         ]
 
 
