@@ -55,13 +55,13 @@ def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _usage(name: str, command: Any) -> str:
-    arguments = [p.name.upper() for p in command.params if p.param_type_name == "argument"]
+    arguments = [p.metavar for p in command.params if p.param_type_name == "argument"]
     return " ".join(["spooled-pipelines", name, *arguments, "[OPTIONS]"])
 
 
 def _row(parameter: Any) -> str | None:
     if parameter.param_type_name == "argument":
-        return f"| `{parameter.name.upper()}` | {_sentence(parameter.help)} | |"
+        return f"| `{parameter.metavar}` | {_sentence(parameter.help)} | |"
     if parameter.name == "help":
         return None
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])

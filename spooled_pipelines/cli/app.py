@@ -70,16 +70,26 @@ class _LazyCommands(Mapping[str, Any]):
         if hasattr(module, "app"):
             group = typer.main.get_group(module.app)
             group.name = name
+            for command in group.commands.values():
+                _name_arguments(command)
             return group
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(name)(getattr(module, attribute))
-        return typer.main.get_command(single)
+        return _name_arguments(typer.main.get_command(single))
 
     def __iter__(self) -> Iterator[str]:
         return iter(_COMMANDS)
 
     def __len__(self) -> int:
         return len(_COMMANDS)
+
+
+def _name_arguments(command: Any) -> Any:
+    """Let the usage line name arguments as the help does, such as QUEUE; return the command."""
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            parameter.metavar = parameter.metavar or parameter.name.upper()
+    return command
 
 
 class _Program(TyperGroup):

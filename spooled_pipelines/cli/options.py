@@ -47,9 +47,9 @@ OfQueue = Annotated[str | None, typer.Option("--queue", help="Only those of this
 Limit = Annotated[int, typer.Option(min=1, help="The most to list.")]
 Since = Annotated[
     str | None,
-    typer.Option(help="Not older: a time such as 2030-01-31T08:00Z, or how long ago, such as 2h."),
+    typer.Option(help="From this time on: 2030-01-31T08:00Z, or how long ago, such as 2h."),
 ]
-Until = Annotated[str | None, typer.Option(help="Older than this, written likewise.")]
+Until = Annotated[str | None, typer.Option(help="Before this time, written as for --since.")]
 ErrorContains = Annotated[
     str | None,
     typer.Option("--error-contains", help="Only jobs whose error contains this text."),
@@ -59,7 +59,7 @@ OfOrganization = Annotated[
     typer.Option(
         "--organization",
         show_default="the key's",
-        help="Another one, with a key that the server was started with.",
+        help="Another organization, which takes a key that the server was started with.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -33,7 +33,7 @@ def assert_one_line(
     ("arguments", "said"),
     [
         (["nope"], "nope"),
-        (["stats"], "queue"),
+        (["stats"], "'QUEUE'"),
         (["stats", "q", "--nope"], "--nope"),
         (["stats", "-hidden/queue"], "-h"),
         (["stats", "bad/queue"], "'bad/queue'"),

@@ -72,7 +72,7 @@ def enqueue(
         ),
     ] = None,
     ttl: Annotated[
-        str | None, typer.Option(help="The same from now on, such as 90s, 30m, 2h or 7d.")
+        str | None, typer.Option(help="The same, counted from now: 90s, 30m, 2h or 7d.")
     ] = None,
     retry_backoff: Annotated[
         str | None,
@@ -146,7 +146,7 @@ def enqueue(
         int | None,
         typer.Option(
             min=1,
-            help="The most jobs of the batch that are open at once: wait for workers.",
+            help="The most jobs of the batch that are open at once; further rows wait for workers.",
         ),
     ] = None,
     separator: Annotated[

@@ -46,7 +46,8 @@ JobId = Annotated[
     str, typer.Argument(help="The job's id, or its last digits as `list` shows them.")
 ]
 JobIds = Annotated[
-    list[str], typer.Argument(help="The jobs' ids, or their last digits as `list` shows them.")
+    list[str],
+    typer.Argument(metavar="JOB", help="The jobs' ids, or their last digits as `list` shows them."),
 ]
 
 
@@ -58,7 +59,7 @@ def list_(
     status: Annotated[
         list[Status] | None,
         typer.Option(
-            help="Only jobs in this state; repeat it. `retrying`: those that wait for it."
+            help="Only jobs in this state; repeat it. `retrying`: they wait for their next try."
         ),
     ] = None,
     error: Annotated[

@@ -28,7 +28,7 @@ def watch(
     ] = "0",
     timeout: Annotated[
         float | None,
-        duration("Give up after it: 30s, 1m."),
+        duration("Give up after this time, such as 30s or 1m."),
     ] = None,
     allow_expired: Annotated[
         bool,

@@ -34,7 +34,10 @@ def work(
         str, typer.Argument(help="The queue's name; or several with weights: orders=3,mail=1.")
     ],
     handler: Annotated[
-        str, typer.Argument(help="MODULE:FUNCTION; the function takes a job, its payload, or rows.")
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION", help="The function takes a job, its payload, or rows."
+        ),
     ],
     concurrency: Annotated[int, typer.Option(help="Handlers that run at once.")] = 8,
     executor: Annotated[

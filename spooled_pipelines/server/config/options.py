@@ -55,8 +55,8 @@ require_lease_id        SWITCH        Settle jobs only with their lease id, as S
 batch_extension         SWITCH        Speak the batch extension too; without it the server behaves
                                       as a plain one.
 max_deliveries          INTEGER       How often a job may be handed out, given back or lost with
-                                      its worker, until it is a dead letter ("Poison"). Where its
-                                      retries and one are more, it is as often.
+                                      its worker, until it is a dead letter ("Poison"); at least as
+                                      often as its retries allow.
 keep_settled            DURATION      How long jobs that completed or were cancelled keep payload,
                                       result and tags: 7d, 12h, 30m.
 keep_keys               DURATION      How long such jobs, if in no batch, and their idempotency keys
@@ -64,7 +64,7 @@ keep_keys               DURATION      How long such jobs, if in no batch, and th
 keep_batches            DURATION      How long batches are kept after they settled, with statistics,
                                       jobs and keys.
 keep_dead_letters       DURATION      How long dead letters are kept; a batch that has some stays as
-                                      long as they.
+                                      long as they do.
 metrics                 TEXT          HOST:PORT where Prometheus finds /metrics, in plain HTTP.
 http                    TEXT          HOST:PORT of the dashboard, with /metrics, /healthz and
                                       /readyz; over TLS where --tls-cert is given.
@@ -76,8 +76,8 @@ http_frame_ancestors    WORDS         Sites that may show the dashboard in a fra
                                       separate them by spaces in a variable.
 log_format              TEXT          Lines of text, or json for programs.
 log_level               TEXT          debug, info (a line for each call), warning or error. Starts,
-                                      migrations, drains, prunings and admin acts are there unless
-                                      it is error.
+                                      migrations, drains, prunings and admin acts are logged at all
+                                      levels but error.
 grace_seconds           SECONDS       How long running calls may take after SIGTERM.
 """
 

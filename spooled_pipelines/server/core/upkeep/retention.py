@@ -33,7 +33,7 @@ class Retention:
             long as `settled`.
         batches: batches with their statistics, jobs and keys, since they settled; at least as
             long as `settled`.
-        dead_letters: dead letters, since they died; a batch that has some stays as long as they.
+        dead_letters: dead letters, since they died; a batch that has some stays as long as they do.
     """
 
     settled: float | None = None
