@@ -37,6 +37,7 @@ HINTS = {
 _AS_OPTIONS = (
     (re.compile(r"\b(separator|encoding)=(?=')"), r"--\1 "),
     (re.compile(r"\btypes=\{'(.*?)': '(\w+)'\}"), r"--type '\1=\2'"),
+    (re.compile(r"\bthe api_key argument\b"), "--api-key"),
     (re.compile(r"\bcolumn_names=\[\.\.\.\]"), "--column-name NAME, once for each"),
 )
 

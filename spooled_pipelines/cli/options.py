@@ -18,7 +18,6 @@ from spooled_pipelines.cli.exit_codes import UsageError
 
 if TYPE_CHECKING:
     from spooled_pipelines import Batch
-    from spooled_pipelines.cli.profiles import Profile as NamedServer
     from spooled_pipelines.client import SpooledClient
     from spooled_pipelines.types import Queue as QueueState
 
@@ -109,17 +108,19 @@ class Server:
         from spooled_pipelines.cli.profiles import chosen_profile
 
         named = chosen_profile(self.profile, address=self.address or None)
-        api_key = self.api_key or None
+        api_key, tls = self.api_key or None, None
+        source = "--api-key" if api_key else None
         if named is not None:
-            client = _client_of(named, api_key, rate_limit)
-        else:
-            address = self.address or _default_address(api_key, creates)
-            client = connect(address, api_key=api_key, rate_limit=rate_limit)
-        if organization is None:
+            api_key, tls = api_key or named.api_key(), named.tls_settings()
+            source = source or (named.api_key_source if api_key else None)
+        address = named.address if named else self.address or _default_address(api_key, creates)
+        client = connect(address, api_key=api_key, tls=tls, rate_limit=rate_limit)
+        if source is None and organization is None:
             return client
         # Nothing was opened yet.
         with client:
-            settings = replace(client.settings, organization=organization)
+            source = source or client.settings.api_key_source
+            settings = replace(client.settings, api_key_source=source, organization=organization)
         return type(client)(settings)
 
 
@@ -161,31 +162,6 @@ def _default_address(api_key: str | None, creates: bool) -> str:
             )
         print_error(f"no server is named, so this is about {address.removeprefix('embedded:')}")
     return address
-
-
-def _client_of(
-    profile: NamedServer, api_key: str | None, rate_limit: float | None
-) -> SpooledClient:
-    """Return the client of a profile, whose errors say where its key is from."""
-    from spooled_pipelines import SpooledClient, connect
-
-    key = api_key or profile.api_key()
-    if profile.address.startswith("embedded:") or key is None:
-        return connect(
-            profile.address, api_key=key, tls=profile.tls_settings(), rate_limit=rate_limit
-        )
-    from spooled_pipelines.rpc.settings import ConnectionSettings
-
-    source = "--api-key" if api_key else profile.api_key_source
-    return SpooledClient(
-        ConnectionSettings(
-            profile.address,
-            api_key=key,
-            tls=profile.tls_settings(),
-            api_key_source=source,
-            rate_limit=rate_limit,
-        )
-    )
 
 
 def duration(help_text: str, default: str | None = None) -> Any:

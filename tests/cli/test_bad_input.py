@@ -72,7 +72,7 @@ def assert_one_line(
             "lease_seconds must be 5 to 3600, got 1",
         ),
         (["work", "bad/queue", "handlers:invoice"], "'bad/queue'"),
-        (["serve", "--rate-limit", "0"], "rate_limit"),
+        (["serve", "--rate-limit", "0"], "--rate-limit must be greater than 0"),
         (["serve", "--store", "mysql://db"], "mysql://db"),
         (["serve", "--store", "sqlite:////dev/null/jobs.db"], "/dev/null"),
         (["serve", "--tls-cert", "absent.pem"], "tls_key"),

@@ -302,12 +302,15 @@ def _problem(detail: Any, origins: Mapping[str, str], known: Mapping[str, str] |
         advice = f"did you mean {close[0]}?" if close else "known are " + ", ".join(names)
         setting = "such setting" if known else f"setting {'.'.join(place)}"
         return f"{where}: there is no {setting}; {advice}"
-    said = detail["msg"].removeprefix("Value error, ")
-    said = said.replace("Input should", "it should")
+    option = OPTIONS.get(name)
     key = ".".join(place)
-    if name in OPTIONS and OPTIONS[name].kind in _SECRETS:
-        return f"{where}: {key}: {said}"
-    return f"{where}: {key} is {detail['input']!r}: {said}"
+    subject = where if option and where in (option.flag, option.variable) else f"{where}: {key}"
+    said = detail["msg"].removeprefix("Value error, ")
+    if not said.startswith("Input should be "):
+        return f"{subject}: {said}"
+    wanted = said.removeprefix("Input should be ").partition(", unable to")[0]
+    got = "" if option and option.kind in _SECRETS else f", got {detail['input']!r}"
+    return f"{subject} must be {wanted}{got}"
 
 
 def _with_origins(message: str, origins: Mapping[str, str]) -> str:

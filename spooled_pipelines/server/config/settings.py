@@ -215,8 +215,8 @@ def _check_origin(setting: str, text: str) -> None:
     # It goes into a header, where a blank or a semicolon would have a meaning.
     if not _ORIGIN.fullmatch(text):
         raise ValueError(
-            f"{setting} has {text!r}, and wants scheme, host and port alone, such as "
-            "https://airflow.example.org"
+            f"{setting} must be scheme, host and port alone, such as "
+            f"https://airflow.example.org, got {text!r}"
         )
 
 

@@ -27,6 +27,8 @@ def back_up(source: Path, destination: Path) -> int:
         if path.exists():
             # SQLite would take the log of an older file for part of the new one.
             raise FileExistsError(17, "there is a file already; choose another name", str(path))
+    if not destination.parent.is_dir():
+        raise FileNotFoundError(2, "there is no such folder", str(destination.parent))
     with existing(source) as connection:
         refuse_half_copy(str(source), database.objects(connection))
         descriptor, name = tempfile.mkstemp(".part", f".{destination.name}.", destination.parent)
