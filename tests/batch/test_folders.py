@@ -290,6 +290,16 @@ def test_json_that_is_none_is_refused_with_its_place(tmp_path: Path, text: str, 
         rows_of(path)
 
 
+def test_no_file_is_read_twice_by_way_of_links_or_of_overlapping_paths(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "below").symlink_to(".")
+    twice = ["below/a.csv", "a.csv", "twice"]
+    assert all(word in refused(tmp_path) for word in twice)
+    assert "the same file" in refused([tmp_path / "a.csv", f"{tmp_path}/*.csv"])
+    (tmp_path / "below").unlink()
+    assert rows_of(tmp_path) == [{"a": 1}]
+
+
 def test_a_list_of_paths_is_one_table_whatever_each_of_them_is(tmp_path: Path) -> None:
     rows = [{"id": n, "zip": "00501" if n == 0 else "10115"} for n in range(4)]
     for name in ("one", "folder/two", "folder/three", "other/four"):

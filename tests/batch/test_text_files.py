@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import logging
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,12 @@ from spooled_pipelines.batch.source import csv_records
 from spooled_pipelines.batch.source.csv_records import RecordCutter, pieces
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.source.row_filter import Scan
-from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+from spooled_pipelines.errors import (
+    EmptyTableError,
+    InvalidArgumentError,
+    LossyValueError,
+    SourceError,
+)
 from spooled_pipelines.testing import server
 
 
@@ -125,6 +132,12 @@ def test_dates_and_times_stay_as_written(tmp_path: Path) -> None:
         ('a,b\n"x\ny",2\n3,4,5\n', ["line 4"]),
         ('a,b\n1,2\n3,"4\n5,6\n', ["line 3", "not closed"]),
         ("a,a\n1,2\n", ["two columns 'a'"]),
+        ("a,b\n1,2\n".encode("utf-32"), ["line 1", "encoding='utf-32'"]),
+        (gzip.compress(b"a,b\n1,2\n"), ["gzip", ".gz"]),
+        (b"PK\x03\x04\x14\0", ["ZIP"]),
+        ('<?xml version="1.0"?>\n<a/>\n', ["XML"]),
+        ('{"a": 1}\n{"a": 2}\n', ["JSON", ".jsonl"]),
+        ("sep=;\na;b\n1;2\n", ["Excel", "skip_lines=1"]),
     ],
 )
 def test_what_would_be_read_wrong_is_refused_with_its_line_and_the_option(
@@ -139,6 +152,18 @@ def test_what_would_be_read_wrong_is_refused_with_its_line_and_the_option(
 def test_a_file_without_a_header_is_empty(tmp_path: Path) -> None:
     with pytest.raises(EmptyTableError, match="not even a header"):
         read(tmp_path, "")
+    with pytest.raises(EmptyTableError, match="no rows"):
+        with server() as client:
+            read(tmp_path, "a,b\n1,2")
+            (tmp_path / "t.csv").write_text("a,b")
+            client.enqueue_batch(tmp_path / "t.csv", "people")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_what_is_compressed_is_not_read_as_text_in_any_encoding(
+    tmp_path: Path, encoding: str
+) -> None:
+    assert "gzip" in refusal(tmp_path, gzip.compress(b"a,b\n1,2\n"), encoding=encoding)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +172,14 @@ def test_a_file_without_a_header_is_empty(tmp_path: Path) -> None:
         ("a\tb\n1\t2\n", {"separator": "\t"}, [{"a": 1, "b": 2}]),
         ("a;b\n1,5;x\n", {"separator": ";", "decimal_comma": True}, [{"a": 1.5, "b": "x"}]),
         ("made by X\n\na,b\n1,2\n", {"skip_lines": 1}, [{"a": 1, "b": 2}]),
+        ("made by X\ra,b\r1,2\r", {"skip_lines": 1}, [{"a": 1, "b": 2}]),
+        (
+            '{"x":1}\t2',
+            {"separator": "\t", "header": False, "column_names": ["a", "b"]},
+            [{"a": '{"x":1}', "b": 2}],
+        ),
+        ("a\n007\n+5\nNA\n", {"types": {"a": "number"}}, [{"a": 7}, {"a": 5}, {"a": None}]),
+        ("a\n1E5\n.5\n", {"types": {"a": "number"}}, [{"a": 1e5}, {"a": 0.5}]),
         ("1,2\n", {"header": False, "column_names": ["x", "y"]}, [{"x": 1, "y": 2}]),
         ("a,b\n1,2\n", {"column_names": ["x", "y"]}, [{"x": 1, "y": 2}]),
         ("a,b\n1,2\n", {"types": {"a": "text"}}, [{"a": "1", "b": 2}]),
@@ -173,6 +206,37 @@ def test_a_type_that_a_value_does_not_fit_is_refused_by_name(tmp_path: Path) -> 
     said = refusal(tmp_path, "a\n1\nx\n", types={"a": "number"})
     assert "column 'a'" in said
     assert "'x'" in said
+    assert "'0x1F'" in refusal(tmp_path, "a\n0x1F\n", types={"a": "number"})
+    german: dict[str, Any] = {"separator": ";", "decimal_comma": True, "types": {"a": "number"}}
+    assert "decimal comma" in refusal(tmp_path, "a;b\n1.234;x\n0,5;x\n", **german)
+
+
+@pytest.mark.parametrize("digits", ["12345678901234567890", "19999999999999999.99", "1E400"])
+def test_a_number_that_the_user_asks_for_is_exact_or_lossy(tmp_path: Path, digits: str) -> None:
+    (tmp_path / "t.csv").write_text(f"a\n{digits}\n1\n")
+    asked: dict[str, Any] = {"text_options": {"types": {"a": "number"}}}
+    with server() as client:
+        with pytest.raises(LossyValueError, match="column 'a', row 0"):
+            client.enqueue_batch(tmp_path / "t.csv", "people", **asked)
+        client.enqueue_batch(tmp_path / "t.csv", "people", on_lossy="string", **asked)
+        sent = [job.payload["a"] for job in client.dequeue("people", "w", batch_size=2)]
+    assert [Decimal(value) for value in sent] == [Decimal(digits), Decimal(1)]
+
+
+def test_the_names_of_very_many_columns_are_what_is_written(tmp_path: Path) -> None:
+    names = [f"{number:06d}" for number in range(10_002)]
+    [row] = read(tmp_path, f"{','.join(names)}\n{','.join(names)}\n")
+    assert list(row.items()) == [(name, name) for name in names]
+
+
+def test_a_file_that_changes_between_its_two_readings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2.5\n")
+    source = open_source(str(path))
+    with path.open("a") as file:
+        file.write("007,12345678901234567890\n")
+    with pytest.raises(SourceError, match="changed while it was read"):
+        list(source.batches)
 
 
 @pytest.mark.parametrize(
@@ -181,6 +245,7 @@ def test_a_type_that_a_value_does_not_fit_is_refused_by_name(tmp_path: Path) -> 
         ({"separator": ";;"}, "separator must be one ASCII character"),
         ({"separator": '"'}, "must differ"),
         ({"encoding": "utf-9"}, "'utf-9'"),
+        ({"encoding": "base64"}, "'base64'"),
         ({"decimal_comma": True}, "another separator"),
         ({"types": {"a": "zip"}}, "'zip'"),
         ({"types": {"nothing": "text"}}, "no column 'nothing'"),

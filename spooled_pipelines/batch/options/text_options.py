@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -71,8 +70,9 @@ class TextOptions:
 
     def _check_encoding(self) -> None:
         try:
-            codecs.lookup(self.encoding)
-        except (LookupError, TypeError):
+            # Of an encoding that is not one of texts, such as base64, this is an error as well.
+            "".encode(self.encoding)
+        except (LookupError, TypeError, UnicodeError):
             raise InvalidArgumentError(
                 "encoding must be one that Python knows, such as 'utf-8', 'latin-1' or 'utf-16', "
                 f"got {self.encoding!r}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING, Any
@@ -20,13 +20,22 @@ from spooled_pipelines.batch.source.csv_records import (
 )
 from spooled_pipelines.batch.source.csv_types import ColumnFacts, ColumnTypes, cast, column_types
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
-from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
+from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError, SourceError
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.options.text_options import TextOptions
     from spooled_pipelines.batch.source.location import Location
 
-_HTML = re.compile(rb"\s*<(!doctype html|html|head|table)\b", re.IGNORECASE)
+_NOT_CSV = {
+    "an HTML page, not a CSV file. Check where it was downloaded from": re.compile(
+        rb"\s*<(!doctype html|html|head|table)\b", re.IGNORECASE
+    ),
+    "XML, not a CSV file. Read it into a table first": re.compile(rb"\s*<\?xml\b"),
+    "JSON, not a CSV file. Name it .jsonl": re.compile(rb'\s*(\[\s*)?\{\s*"'),
+    # Excel writes such a line, and takes it for none of the table's.
+    "one with a first line for Excel. Say skip_lines=1, and the separator that the line "
+    "names": re.compile(rb'"?sep=."?[\r\n]', re.IGNORECASE),
+}
 _OTHER_SEPARATORS = {";": "';'", "\t": r"'\t'", "|": "'|'", ",": "','"}
 
 
@@ -50,11 +59,15 @@ def find_column_types(locations: Sequence[Location], options: TextOptions) -> Co
     """
     facts: dict[str, ColumnFacts] = {}
     names: list[str] = []
+    states = {location.path: location.state() for location in locations}
     for location in locations:
         with wrap_read_errors(f"the file {location.name!r}"), location.open_stream() as stream:
             text = _opened(stream, location, options)
             names = names or text.names
-            here = [facts.setdefault(name, ColumnFacts()) for name in text.names]
+            here = [
+                facts.setdefault(name, ColumnFacts(options.type_of(name) == "number"))
+                for name in text.names
+            ]
             for line, piece in text.pieces:
                 for seen, values in zip(here, _parsed(text, line, piece).columns, strict=True):
                     seen.add(values.combine_chunks(), options)
@@ -64,7 +77,7 @@ def find_column_types(locations: Sequence[Location], options: TextOptions) -> Co
             raise InvalidArgumentError(
                 f"types: there is no column {name!r}. There are: {', '.join(facts)[:300]}."
             )
-    return column_types(list(facts), list(facts.values()), options)
+    return replace(column_types(list(facts), list(facts.values()), options), states=states)
 
 
 def open_csv(
@@ -84,6 +97,11 @@ def open_csv(
                     for field, column in zip(schema, table.columns, strict=True)
                 ]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
+        if types.states.get(location.path) != location.state():
+            raise SourceError(
+                f"the file {location.name!r} was changed while it was read, so the types that were "
+                "found may not hold for it. Read it once it is whole. Nothing was sent."
+            )
 
     return schema, batches()
 
@@ -97,11 +115,9 @@ def _opened(stream: IO[bytes], location: Location, options: TextOptions) -> _Tex
     line, piece = next(remaining, (line, b""))
     if not piece.strip():
         raise EmptyTableError(f"the file {location.name!r} is empty, so it has not even a header.")
-    if _HTML.match(piece):
-        raise InvalidArgumentError(
-            f"the file {location.name!r} is an HTML page, not a CSV file. Check where it was "
-            "downloaded from. Nothing was sent."
-        )
+    for form, looks_so in _NOT_CSV.items():
+        if options.header and looks_so.match(piece):
+            raise InvalidArgumentError(f"the file {location.name!r} is {form}. Nothing was sent.")
     names = list(options.column_names or ())
     if options.header:
         end = _header_end(cutter, piece)
@@ -122,7 +138,7 @@ def _opened(stream: IO[bytes], location: Location, options: TextOptions) -> _Tex
         )
 
     def rest() -> Iterator[tuple[int, bytes]]:
-        if piece:
+        if piece.strip(b"\r\n"):
             yield line, piece
         yield from remaining
 
@@ -139,11 +155,10 @@ def _after_lines(blocks: Iterator[bytes], lines: int) -> tuple[int, bytes, Itera
     head = b""
     for block in blocks:
         head += block
-        if head.count(b"\n") >= lines:
+        # One more than asked for: a break may be cut at the end of the block.
+        if not lines or line_breaks(head) > lines:
             break
-    for _ in range(lines):
-        head = head.partition(b"\n")[2]
-    return lines + 1, head, blocks
+    return lines + 1, b"".join(head.splitlines(keepends=True)[lines:]), blocks
 
 
 def _chained(head: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -164,7 +179,7 @@ def _header(record: bytes, separator: str, options: TextOptions, location: Locat
         read_options=csv.ReadOptions(use_threads=False, autogenerate_column_names=True),
         parse_options=_parse_options(separator, options),
         convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys((f"f{index}" for index in range(10_000)), pa.string())
+            column_types={f"f{i}": pa.string() for i in range(record.count(separator.encode()) + 1)}
         ),
     )
     names = [str(column[0].as_py() or "") for column in table.columns]

@@ -12,11 +12,19 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
+from spooled_pipelines.batch.source.read_errors import refuse_binary
 from spooled_pipelines.errors import InvalidArgumentError
 
 READ_BYTES = 1 << 20
 # A record that is longer cannot be a job; what follows a quote that is never closed is not read.
 _RECORD_BYTES_MAX = 64 << 20
+# The longer one first, which begins with the shorter.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _BREAKS = re.compile(rb"(?:\r\n|\n|\r)+")
 
 
@@ -32,10 +40,13 @@ def utf8_blocks(stream: IO[bytes], encoding: str, name: str) -> Iterator[bytes]:
     at_start = True
     while True:
         block = stream.read(READ_BYTES)
-        if at_start and is_utf8 and block.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        if at_start:
+            refuse_binary(block, name)
+        mark = next((mark for mark in _MARKS if block.startswith(mark)), None)
+        if at_start and is_utf8 and mark is not None:
             raise InvalidArgumentError(
-                f"line 1 of {name!r} is UTF-16, and the file is read as {encoding}. Say its "
-                "encoding, encoding='utf-16'. Nothing was sent."
+                f"line 1 of {name!r} is {_MARKS[mark].upper()}, and the file is read as "
+                f"{encoding}. Say its encoding, encoding={_MARKS[mark]!r}. Nothing was sent."
             )
         try:
             text = decoder.decode(block, final=not block)
@@ -153,4 +164,5 @@ def pieces(
             "character quotes fields (quote=, None for none). Nothing was sent."
         )
     if rest:
-        yield line, rest
+        # Arrow takes a last line without its end for none, where it is alone.
+        yield line, rest if rest.endswith((b"\r", b"\n")) else rest + b"\n"

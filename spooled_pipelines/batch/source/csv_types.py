@@ -6,13 +6,17 @@ exactly as written: `00501`, `+47`, `1E5` and account numbers of twenty digits s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from spooled_pipelines.batch.values.arrow_types import is_json
+from spooled_pipelines.text import shown
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.options.text_options import TextOptions
@@ -24,14 +28,21 @@ _BOOLEANS = pa.array(["true", "false"])
 _LOOKS_LIKE_A_NUMBER = (
     r"^([+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?|0[xX][0-9a-fA-F]+)$"
 )
+# What the user may call a number, which a double need not hold as it is written.
+_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 # So many characters hold at most 15 digits, which a double always keeps.
 _SURELY_EXACT_CHARACTERS = 15
 
 
 @dataclass
 class ColumnFacts:
-    """What has been seen of one column's values so far."""
+    """What has been seen of one column's values so far.
 
+    Attributes:
+        asked: the user says that the values are numbers, so that they may be written in any way.
+    """
+
+    asked: bool = False
     values: bool = False
     only_numbers: bool = True
     numbers: bool = False
@@ -68,13 +79,13 @@ class ColumnFacts:
             return
         point = "," if decimal_comma else r"\."
         if not _all(pc.match_substring_regex(values, rf"^-?(0|[1-9][0-9]*)({point}[0-9]+)?$")):
-            self.only_numbers = False
-            return
+            if not self.asked or not _all(pc.match_substring_regex(values, f"^{_NUMBER}$")):
+                self.only_numbers = False
+                return
         self.numbers = True
-        self.fractions = self.fractions or _any(
-            pc.match_substring(values, "," if decimal_comma else ".")
-        )
-        long = values.filter(pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS))
+        self.fractions = self.fractions or _any(pc.match_substring_regex(values, "[.,eE]"))
+        is_long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
+        long = values.filter(pc.or_(is_long, pc.match_substring_regex(values, "[eE]")))
         if len(long):
             self.long_numbers = True
             texts = pc.unique(long).to_pylist()
@@ -86,12 +97,23 @@ class ColumnFacts:
         if not self.values:
             return pa.null()
         if self.only_numbers and self.numbers:
-            return pa.float64() if self.fractions or self.long_numbers else pa.int64()
+            return self.type_of_numbers
         return pa.bool_() if self.only_booleans else pa.string()
+
+    @property
+    def type_of_numbers(self) -> pa.DataType:
+        """The type of a column that holds numbers: JSON, where a double may not hold all of them."""
+        if not self.only_numbers:
+            return pa.json_(pa.string())
+        return pa.float64() if self.fractions or self.long_numbers else pa.int64()
 
 
 def _is_exact(text: str) -> bool:
-    return Decimal(text) == Decimal(repr(float(text)))
+    try:
+        return Decimal(text) == Decimal(repr(float(text)))
+    except InvalidOperation:
+        # An exponent that even a decimal does not hold.
+        return False
 
 
 def _any(mask: pa.Array) -> bool:
@@ -109,10 +131,12 @@ class ColumnTypes:
     Attributes:
         schema: the columns and their types.
         notes: sentences for people, such as "read as text: zip, phone".
+        states: of each file by its path, before it was read.
     """
 
     schema: pa.Schema
     notes: tuple[str, ...] = ()
+    states: Mapping[str, object] = field(default_factory=dict)
 
 
 def column_types(
@@ -131,7 +155,7 @@ def column_types(
             if seen.null_words and arrow_type in (pa.int64(), pa.float64()):
                 as_null.append(name)
         elif wanted == "number":
-            arrow_type = pa.float64() if seen.fractions or seen.long_numbers else pa.int64()
+            arrow_type = seen.type_of_numbers
         else:
             arrow_type = pa.string() if wanted == "text" else pa.bool_()
         fields.append(pa.field(name, arrow_type))
@@ -160,5 +184,28 @@ def cast(values: pa.Array, arrow_type: pa.DataType, options: TextOptions) -> pa.
             pc.is_in(values, _NULLS_AMONG_NUMBERS), pa.scalar(None, pa.string()), values
         )
     if options.decimal_comma:
+        if _any(pc.match_substring(values, ".")):
+            raise pa.ArrowInvalid("a number with a point, where numbers have a decimal comma")
         values = pc.replace_substring(values, ",", ".")
-    return values.cast(arrow_type)
+    if is_json(arrow_type):
+        return pa.ExtensionArray.from_storage(arrow_type, _json_numbers(values))
+    try:
+        return values.cast(arrow_type)
+    except pa.ArrowInvalid:
+        # Arrow does not know all of the ways to write a number.
+        return _json_numbers(values).cast(arrow_type)
+
+
+def _json_numbers(values: pa.Array) -> pa.StringArray:
+    """Return numbers as JSON writes them, with all their digits."""
+    return pa.array([text and _json_number(text) for text in values.to_pylist()], pa.string())
+
+
+def _json_number(text: str) -> str:
+    try:
+        if re.fullmatch(_NUMBER, text) is None:
+            raise InvalidOperation
+        # With an exponent all digits may be too many to be written.
+        return str(Decimal(text)) if "e" in text.lower() else f"{Decimal(text):f}"
+    except InvalidOperation:
+        raise pa.ArrowInvalid(f"{shown(text)} is not a number") from None

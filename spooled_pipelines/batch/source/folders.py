@@ -69,9 +69,24 @@ def open_paths(paths: Sequence[object], scan: Scan, rows: int) -> Opened:
                 )
             return found(scan, rows)
         files += found
+    _refuse_same_file(files)
     if len(files) == 1:
         return open_file(files[0].location, scan, rows, files[0].constants)
     return _open_many(files, name, scan, rows)
+
+
+def _refuse_same_file(files: list[_File]) -> None:
+    """Refuse files that are one, by way of links or of overlapping paths."""
+    names: dict[str, str] = {}
+    for location, _, _ in files:
+        is_local = location.filesystem.type_name == "local"
+        path = os.path.realpath(location.path) if is_local else location.name
+        if path in names:
+            raise InvalidArgumentError(
+                f"{names[path]!r} and {location.name!r} are the same file, whose rows would be "
+                "sent twice. Name each file once. Nothing was sent."
+            )
+        names[path] = location.name
 
 
 def _find_files(

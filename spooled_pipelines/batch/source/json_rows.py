@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
+from spooled_pipelines.batch.source.read_errors import refuse_binary
 from spooled_pipelines.batch.values.exact_json import DECODER
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -28,6 +29,7 @@ def read_objects(open_stream: Callable[[], IO[bytes]], name: str) -> Iterator[di
     """
     with open_stream() as stream:
         start = stream.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()
+    refuse_binary(start, name)
     # Opened once more: a compressed stream cannot be wound back.
     with open_stream() as stream:
         yield from (_read_array if start.startswith(b"[") else _read_lines)(stream, name)
@@ -135,4 +137,7 @@ class _Text:
 
 def _not_json(what: str, error: Exception) -> InvalidArgumentError:
     said = getattr(error, "msg", None) or str(error).split(":")[0]
-    return InvalidArgumentError(f"{what} is not JSON ({said}). Nothing was sent.")
+    return InvalidArgumentError(
+        f"{what} is not JSON ({said}). A JSON file has an object in each line, or is one array of "
+        "objects, in UTF-8. Nothing was sent."
+    )

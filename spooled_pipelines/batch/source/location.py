@@ -28,6 +28,11 @@ class Location(NamedTuple):
         """Open its bytes, to be read at any position."""
         return self.filesystem.open_input_file(self.path)
 
+    def state(self) -> tuple[int | None, int | None]:
+        """Return its size and when it was changed last, as far as the file system knows."""
+        info = self.filesystem.get_file_info(self.path)
+        return info.size, info.mtime_ns
+
     def inside(self, path: str) -> Location:
         """Return a file below this folder."""
         name = path if self.name == self.path else self.name.rstrip("/") + path[len(self.path) :]

@@ -11,6 +11,25 @@ from spooled_pipelines.errors import InvalidArgumentError, SourceError, SpooledE
 from spooled_pipelines.text import one_line
 
 
+# How files begin that are no text; in other encodings than UTF-8 they could be read as one.
+_BINARY = {
+    b"\x1f\x8b\x08": "compressed with gzip: name it .gz",
+    b"BZh91AY&SY": "compressed with bzip2: name it .bz2",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd: name it .zst",
+    b"\x04\x22\x4d\x18": "compressed with lz4: name it .lz4",
+    b"PK\x03\x04": "a ZIP archive, as spreadsheets are too: unpack it, or save it as text",
+    b"PAR1\x15": "a Parquet file: name it .parquet",
+    b"ARROW1\0": "an Arrow file: name it .arrow",
+}
+
+
+def refuse_binary(start: bytes, name: str) -> None:
+    """Raise InvalidArgumentError where a file that should be text begins like one that is not."""
+    for mark, what in _BINARY.items():
+        if start.startswith(mark):
+            raise InvalidArgumentError(f"the file {name!r} is {what}. Nothing was sent.")
+
+
 @contextmanager
 def wrap_read_errors(what: str, row: int | None = None) -> Iterator[None]:
     """Name `what`, and the row after which reading failed.
