@@ -20,9 +20,13 @@ _BACK_MS = 60 * 1000
 
 def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
     """Return the causes; `has_consumer` says that a worker takes jobs of its queue right now."""
-    found: list[Stall] = []
     if record.settled:
-        return found
+        return []
+    causes = _causes(record, now, has_consumer)
+    return [Stall(cause=cause, message=message) for cause, message in causes]
+
+
+def _causes(record: BatchRecord, now: int, has_consumer: bool) -> Iterator[tuple[Stall.Cause, str]]:
     counts, queue = record.counts, record.queue_name
     ready = counts.pending - counts.waiting
     if not record.sealed:
@@ -33,64 +37,48 @@ def stalls(record: BatchRecord, now: int, has_consumer: bool) -> list[Stall]:
                 f"has ended, or {UPLOAD_GONE_MS // 1000} s after it was last heard of"
             )
         message = f"The batch is not sealed: {why}. Repeat the same call to resume."
-        found.append(Stall(cause=Stall.CAUSE_NOT_SEALED, message=message))
+        yield Stall.CAUSE_NOT_SEALED, message
     if record.queue_paused and record.open_jobs:
-        found.append(
-            Stall(
-                cause=Stall.CAUSE_QUEUE_PAUSED,
-                message=f"Queue {queue!r} is paused, so that nobody gets a job of it; resume it.",
-            )
-        )
+        message = f"Queue {queue!r} is paused, so that nobody gets a job of it; resume it."
+        yield Stall.CAUSE_QUEUE_PAUSED, message
     elif ready and not counts.processing and not has_consumer and not _recent(record, now):
-        found.append(
-            Stall(
-                cause=Stall.CAUSE_NO_WORKER,
-                message=f"{_idle(ready)} pending on queue {queue!r} and no worker takes "
-                f"{'it' if ready == 1 else 'them'}; start one, such as "
-                f"`spooled-pipelines work {queue} module:handler`.",
-            )
+        idle, them = ("1 job is", "it") if ready == 1 else (f"{ready} jobs are", "them")
+        message = (
+            f"{idle} pending on queue {queue!r} and no worker takes {them}; start one, such as "
+            f"`spooled-pipelines work {queue} module:handler`."
         )
+        yield Stall.CAUSE_NO_WORKER, message
     elif ready:
-        if record.limited_by is not None:
-            found += _limit_stalls(record.limited_by, queue, ready)
+        if record.limited_by is not None and (limits := _limits(record.limited_by)):
+            message = (
+                f"Queue {queue!r} is limited to {' and '.join(limits)}: {ready} jobs are pending "
+                "and wait for their turn."
+            )
+            yield Stall.CAUSE_LIMITED, message
         if record.behind is not None:
-            found.append(_behind(record.behind, queue, ready))
+            yield Stall.CAUSE_BEHIND, _behind(record.behind, queue, ready)
     if record.limit_by and counts.waiting and not record.queue_paused:
-        found.append(
-            Stall(
-                cause=Stall.CAUSE_LIMITED,
-                message=f"At most {record.limit_per_key} jobs of each {record.limit_by!r} run at "
-                f"once: {counts.waiting} jobs wait for one of these to end, or for their retry.",
-            )
+        message = (
+            f"At most {record.limit_per_key} jobs of each {record.limit_by!r} run at once: "
+            f"{counts.waiting} jobs wait for one of these to end, or for their retry."
         )
+        yield Stall.CAUSE_LIMITED, message
     if record.open_jobs and not ready and not counts.processing:
-        found.append(
-            Stall(
-                cause=Stall.CAUSE_ALL_DUE_LATER,
-                message=_due_later(counts.scheduled, counts.waiting),
-            )
-        )
-    expired = record.lease_expired_at
+        yield Stall.CAUSE_ALL_DUE_LATER, _due_later(counts.scheduled, counts.waiting)
+    expired, seen = record.lease_expired_at, record.worker_seen_at
     if record.open_jobs and expired is not None and now - expired < _EXPIRING_MS:
-        seen = record.worker_seen_at
         if seen is not None and seen - expired >= _BACK_MS and (counts.processing or not ready):
             # Workers outlived it, as after a restart of this server, and their leases are back.
-            return found
-        found.append(
-            Stall(
-                cause=Stall.CAUSE_LEASES_EXPIRING,
-                message=f"Leases of queue {queue!r} ran out within the last five minutes: workers "
-                "die, or take longer than their lease without renewing it.",
-            )
+            return
+        message = (
+            f"Leases of queue {queue!r} ran out within the last five minutes: workers die, or take "
+            "longer than their lease without renewing it."
         )
-    return found
+        yield Stall.CAUSE_LEASES_EXPIRING, message
 
 
-def _idle(jobs: int) -> str:
-    return "1 job is" if jobs == 1 else f"{jobs} jobs are"
-
-
-def _limit_stalls(limited_by: LimitedBy, queue: str, ready: int) -> Iterator[Stall]:
+def _limits(limited_by: LimitedBy) -> list[str]:
+    """Return what the queue is limited to."""
     limits = limited_by.limits
     causes = []
     if limited_by.in_flight:
@@ -103,15 +91,10 @@ def _limit_stalls(limited_by: LimitedBy, queue: str, ready: int) -> Iterator[Sta
     if throttle is not None and throttle.held_until is not None:
         moment = datetime.fromtimestamp(throttle.held_until / 1000, timezone.utc)
         causes = [f"0 jobs a second until {moment:%H:%M:%S} UTC, as a handler's Throttled asked"]
-    if causes:
-        yield Stall(
-            cause=Stall.CAUSE_LIMITED,
-            message=f"Queue {queue!r} is limited to {' and '.join(causes)}: {ready} jobs are "
-            "pending and wait for their turn.",
-        )
+    return causes
 
 
-def _behind(ahead: JobsAhead, queue: str, ready: int) -> Stall:
+def _behind(ahead: JobsAhead, queue: str, ready: int) -> str:
     named = [
         f"{jobs} of batch {name or batch_id!r}" + (f" ({batch_id})" if name else "")
         if batch_id
@@ -122,10 +105,9 @@ def _behind(ahead: JobsAhead, queue: str, ready: int) -> Stall:
         others = sum(jobs for _, _, jobs in ahead.batches[_NAMED:])
         named[_NAMED:] = [f"{others} of {len(named) - _NAMED} other batches"]
     many = f"{ahead.jobs}{'' if ahead.is_all else ' or more'}"
-    return Stall(
-        cause=Stall.CAUSE_BEHIND,
-        message=f"{many} jobs of queue {queue!r} go before the next of these {ready}: "
-        f"{', '.join(named)}. Higher priorities go first, and batches of one priority take turns.",
+    return (
+        f"{many} jobs of queue {queue!r} go before the next of these {ready}: {', '.join(named)}. "
+        "Higher priorities go first, and batches of one priority take turns."
     )
 
 
