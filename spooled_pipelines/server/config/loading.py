@@ -308,7 +308,8 @@ def _problem(detail: Any, origins: Mapping[str, str], known: Mapping[str, str] |
     said = detail["msg"].removeprefix("Value error, ")
     if not said.startswith("Input should be "):
         return f"{subject}: {said}"
-    wanted = said.removeprefix("Input should be ").partition(", unable to")[0]
+    wanted = re.split(", unable to| or instance of", said.removeprefix("Input should be "))[0]
+    wanted = wanted.replace("valid dictionary", "table")
     got = "" if option and option.kind in _SECRETS else f", got {detail['input']!r}"
     return f"{subject} must be {wanted}{got}"
 
