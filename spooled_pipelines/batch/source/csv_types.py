@@ -78,10 +78,11 @@ class ColumnFacts:
         if not len(values):
             return
         point = "," if decimal_comma else r"\."
-        if not _all(pc.match_substring_regex(values, rf"^-?(0|[1-9][0-9]*)({point}[0-9]+)?$")):
-            if not self.asked or not _all(pc.match_substring_regex(values, f"^{_NUMBER}$")):
-                self.only_numbers = False
-                return
+        is_plain = _all(pc.match_substring_regex(values, rf"^-?(0|[1-9][0-9]*)({point}[0-9]+)?$"))
+        is_asked = self.asked and _all(pc.match_substring_regex(values, f"^{_NUMBER}$"))
+        if not (is_plain or is_asked):
+            self.only_numbers = False
+            return
         self.numbers = True
         self.fractions = self.fractions or _any(pc.match_substring_regex(values, "[.,eE]"))
         is_long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
@@ -102,7 +103,7 @@ class ColumnFacts:
 
     @property
     def type_of_numbers(self) -> pa.DataType:
-        """The type of a column that holds numbers: JSON, where a double may not hold all of them."""
+        """The type of a column of numbers: JSON, where a double may not hold all of them."""
         if not self.only_numbers:
             return pa.json_(pa.string())
         return pa.float64() if self.fractions or self.long_numbers else pa.int64()

@@ -10,7 +10,6 @@ import pyarrow as pa
 from spooled_pipelines.errors import InvalidArgumentError, SourceError, SpooledError
 from spooled_pipelines.text import one_line
 
-
 # How files begin that are no text; in other encodings than UTF-8 they could be read as one.
 _BINARY = {
     b"\x1f\x8b\x08": "compressed with gzip: name it .gz",
