@@ -41,6 +41,11 @@ def shown(value: object, length: int = 80) -> str:
     return shorten(repr(value), length)
 
 
+def percent(part: int, whole: int) -> str:
+    """Return a share, such as ``"12.5%"``; 100 % is all, and nothing less."""
+    return f"{part / whole:.0%}" if part == whole else f"{min(part / whole, 0.999):.1%}"
+
+
 def one_line(text: object, length: int = 200) -> str:
     """Return a text, or what an error says, in one line, shortened."""
     return shorten(" ".join(str(text).split()), length)

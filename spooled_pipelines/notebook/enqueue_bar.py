@@ -8,6 +8,7 @@ from collections.abc import Callable
 from spooled_pipelines.batch.display.html_card import Card, duration
 from spooled_pipelines.batch.display.progress import ThroughputEstimator
 from spooled_pipelines.notebook import display
+from spooled_pipelines.text import percent
 
 _REDRAW_SECONDS = 0.2
 _COLOUR = "#3d7dca"
@@ -44,7 +45,7 @@ class EnqueueBar:
         now = time.monotonic()
         self._throughput.update(now, sent)
         whole = max(total, 1)
-        facts = [("sent", f"{sent:,} of {total:,} rows ({sent / whole:.0%})")]
+        facts = [("sent", f"{sent:,} of {total:,} rows ({percent(sent, whole)})")]
         if sent >= total:
             facts.append(("took", duration(now - self._began)))
         elif rate := self._throughput.rate():

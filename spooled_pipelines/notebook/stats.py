@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from spooled_pipelines import BatchStats
 from spooled_pipelines.batch.display.html_card import Card, duration
 from spooled_pipelines.batch.display.progress import ThroughputEstimator
-from spooled_pipelines.text import one_line
+from spooled_pipelines.text import one_line, percent
 
 _ERROR_SIGNS = 200
 # Readable on white and on black, and distinguishable without telling red from green.
@@ -26,7 +26,7 @@ def stats_card(
     throughput and stalls.
     """
     done = stats.completed + stats.failed
-    share = f" ({_percent(done, stats.total)})" if stats.total else ""
+    share = f" ({percent(done, stats.total)})" if stats.total else ""
     facts = [("done", f"{done:,} of {stats.total:,} jobs{share}")]
     facts += [
         (name, f"{count:,}")
@@ -89,8 +89,3 @@ def stats_line(stats: BatchStats) -> str:
     counts = {"failed": stats.failed, "running": stats.processing, "due later": stats.scheduled}
     parts = [f"{count:,} {name}" for name, count in counts.items() if count]
     return ", ".join([*parts, *retry_lines(stats)[:1], *(s.message for s in stats.stalls[:1])])
-
-
-def _percent(part: int, whole: int) -> str:
-    # 99.96 % must not be shown as 100 %.
-    return f"{part / whole:.0%}" if part == whole else f"{min(part / whole, 0.999):.1%}"

@@ -78,7 +78,7 @@ def test_what_templates_say_is_a_number_a_time_a_choice_or_a_column(
     assert op.tags == {"run": "run-1"}
 
 
-def test_a_rerun_may_begin_anew_this_once(
+def test_a_rerun_may_start_over_this_once(
     connected: ServerProcess, queue: str, context: Any
 ) -> None:
     op = operator(queue, on_rerun="{{ params.rerun }}")

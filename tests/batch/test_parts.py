@@ -262,7 +262,7 @@ def test_a_part_may_differ_from_the_others_in_what_it_says(door: Any, queue: str
     assert counts(opened.add("lossy", [{"n": 2**60}], on_lossy="string")) == (1, 0, 0)
 
 
-def test_fresh_begins_anew_and_turns_out_those_who_still_add_to_what_was(
+def test_fresh_starts_over_and_turns_out_those_who_still_add_to_what_was(
     open_door: Callable[..., Any], server: ServerProcess, queue: str
 ) -> None:
     door = open_door(server)

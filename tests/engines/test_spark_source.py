@@ -69,7 +69,7 @@ def test_a_frame_is_written_and_its_results_are_read(
     assert sorted(row.twice for row in named) == [2 * n for n in range(50)]
 
 
-def test_overwriting_begins_the_batch_anew(client: SpooledClient, queue: str, written: Any) -> None:
+def test_overwriting_starts_the_batch_over(client: SpooledClient, queue: str, written: Any) -> None:
     written(20)
     written(20, mode="overwrite")
     assert client.queue_stats(queue).pending == 20

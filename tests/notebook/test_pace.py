@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from spooled_pipelines.batch.display.progress import ThroughputEstimator
+from spooled_pipelines.cli.commands.watch import describe
+from spooled_pipelines.notebook.stats import stats_card
+from spooled_pipelines.types import BatchStats
+
+
+def test_all_is_said_to_be_done_when_it_is_and_the_rest_takes_minutes() -> None:
+    throughput = ThroughputEstimator()
+    for second in (0, 1):
+        throughput.update(float(second), 9_997 + second)
+    stats = BatchStats("b", "q", sealed=True, total=10_000, completed=9_998, pending=2)
+    assert "9,998 of 10,000 done (99.9%)" in describe(stats, throughput)
+    assert "jobs (99.9%)" in stats_card(stats, throughput).text()
+    stats = replace(stats, total=20_000, pending=10_002)
+    assert "2 h 46 min left" in describe(stats, throughput)
 
 
 def test_one_look_says_nothing() -> None:
@@ -30,7 +46,7 @@ def test_where_nothing_moves_there_is_no_time_left_to_tell() -> None:
     assert throughput.left(3) is None
 
 
-def test_jobs_that_go_back_begin_the_count_anew() -> None:
+def test_jobs_that_go_back_begin_the_count_again() -> None:
     throughput = ThroughputEstimator()
     throughput.update(0.0, 100)
     throughput.update(1.0, 40)

@@ -127,6 +127,7 @@ def test_unlimited_takes_back_what_a_weaker_source_says(write: Write) -> None:
         ("require_lease_id = 'yes'", "require_lease_id must be a valid boolean, got 'yes'"),
         ("listen = 50051", "listen must be a valid string, got 50051"),
         ("keep_settled = 'a week'", "keep_settled: 'a week' is not a duration; write"),
+        ("keep_settled = '30'", "keep_settled: '30' is not a duration; write 90s"),
         ("log_level = 'loud'", "log_level must be 'debug', 'info', 'warning' or 'error'"),
         ("organizations = 3", "organizations must be a table, got 3"),
         ("[organizations]\nacme = 3", "organizations.acme must be a table, got 3"),

@@ -184,7 +184,7 @@ async def test_a_peer_that_answers_no_pings_is_let_go(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_an_old_connection_begins_anew_and_its_client_goes_on(tmp_path: Path) -> None:
+async def test_an_old_connection_is_replaced_and_its_client_goes_on(tmp_path: Path) -> None:
     bounds = ConnectionLimits(max_age_seconds=1)
     async with Wire(tmp_path, connections=bounds) as wire:
         await wire.enqueue()

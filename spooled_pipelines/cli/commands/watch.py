@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from spooled_pipelines.batch.display.html_card import duration as shown_duration
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.live_line import LiveLine
 from spooled_pipelines.cli.options import BatchId, Server, batch_of, duration, for_server
 from spooled_pipelines.cli.output import print_json
 from spooled_pipelines.cli.times import time_until
-from spooled_pipelines.text import one_line
+from spooled_pipelines.text import one_line, percent
 
 if TYPE_CHECKING:
     from spooled_pipelines.batch.display.progress import ThroughputEstimator
@@ -26,10 +27,7 @@ def watch(
     max_failed: Annotated[
         str, typer.Option(help="How many jobs may fail: a number, or a share such as 0.05 or 5%.")
     ] = "0",
-    timeout: Annotated[
-        float | None,
-        duration("Give up after this time, such as 30s or 1m."),
-    ] = None,
+    timeout: Annotated[float | None, duration("Give up after this time, such as 30s.")] = None,
     allow_expired: Annotated[
         bool,
         typer.Option("--allow-expired", help="Jobs that did not start in time are not failures."),
@@ -68,7 +66,7 @@ def watch(
 def describe(stats: BatchStats, throughput: ThroughputEstimator) -> str:
     """Return one line on where a batch stands, and how fast it is."""
     done = stats.completed + stats.failed
-    share = f" ({done / stats.total:.0%})" if stats.total else ""
+    share = f" ({percent(done, stats.total)})" if stats.total else ""
     parts = [f"{done:,} of {stats.total:,} done{share}"]
     parts += [
         f"{count:,} {name}"
@@ -85,7 +83,7 @@ def describe(stats: BatchStats, throughput: ThroughputEstimator) -> str:
         parts.append(f"{rate:,.1f} jobs/s")
         # What is due later does not end at that rate.
         if stats.open > stats.waiting + stats.scheduled:
-            parts.append(f"{throughput.left(stats.open):,.0f} s left")
+            parts.append(f"{shown_duration(stats.open / rate)} left")
     if not stats.sealed:
         parts.append("not sealed yet")
     parts += [

@@ -195,7 +195,7 @@ async def test_dead_letters_alone_may_have_a_time(keeping: Keep) -> None:
     assert await kit.counts("b") == {"deadletter": 1}
 
 
-async def test_a_retry_and_new_rows_begin_its_time_anew(keeping: Keep) -> None:
+async def test_a_retry_and_new_rows_begin_its_time_again(keeping: Keep) -> None:
     kit = await keeping(1, None, 10, 10)
     await fill(kit, "retried", "one", "two")
     await work(kit, dead=2)

@@ -190,13 +190,13 @@ async def test_without_a_time_everything_is_kept(kit: StoreKit) -> None:
 
 
 def test_durations_are_read_and_nonsense_is_named() -> None:
-    assert [seconds_of(text) for text in ("90s", "30m", "1.5h", "7d")] == [
+    assert [seconds_of(text) for text in ("90s", "30m", "1d 12h", "7d")] == [
         90,
         1_800,
-        5_400,
+        1.5 * DAY,
         7 * DAY,
     ]
-    for text in ("7", "7 days", "-1d", "", "d"):
+    for text in ("7", "1d 12", "7 days", "-1d", "", "d"):
         with pytest.raises(ValueError, match="write 90s"):
             seconds_of(text)
     for settled, keys in (("7d", "1d"), (None, "7d")):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from spooled_pipelines.durations import seconds_in
 from spooled_pipelines.server.core.runtime.operator_log import operator_log
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ STEP_JOBS = 1_000
 _PAUSE_MS = 20
 # How far beyond its time something may be kept.
 _EVERY_MS = 60_000
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,14 @@ KEEP_ALL = Retention()
 
 
 def seconds_of(duration: str) -> float:
-    """Return the seconds of "90s", "30m", "12h" or "7d"; ValueError for anything else."""
-    match = _DURATION.fullmatch(duration.strip())
-    if match is None:
+    """Return the seconds of "90s", "12h" or "1d 12h"; ValueError for anything else.
+
+    A number alone is refused: it may be meant in days, and what is pruned is gone.
+    """
+    seconds = None if duration.strip()[-1:].isdigit() else seconds_in(duration)
+    if seconds is None:
         raise ValueError(f"{duration!r} is not a duration; write 90s, 30m, 12h or 7d")
-    return float(match[1]) * _UNITS[match[2]]
+    return seconds
 
 
 def retention_of(
