@@ -23,6 +23,7 @@ from spooled_pipelines.airflow.triggers.connection_pool import pooled_client
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.rpc.aio import paging
 from tests.support.airflow_versions import DagSerialization
+from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import aeventually
 
@@ -187,6 +188,28 @@ def test_numbers_that_make_no_sense_are_refused(newest: int) -> None:
         BatchDoneTrigger("q", newest)
     with pytest.raises(InvalidArgumentError, match="at_least must be"):
         DeadLettersTrigger("q", 0)
+
+
+@pytest.mark.parametrize("made", [BatchDoneTrigger, DeadLettersTrigger])
+async def test_a_connection_that_is_mended_meanwhile_is_taken(
+    made: Callable[[str], SpooledEventTrigger],
+    connected: ServerProcess,
+    client: SpooledClient,
+    connect_airflow: Callable[..., None],
+    queue: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asset_events, "READ_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(asset_events, "_FIRST_PAUSE_SECONDS", 0.001)
+    async with contextlib.AsyncExitStack() as stack:
+        with Proxy(connected.address) as former:
+            host, _, port = former.address.rpartition(":")
+            connect_airflow(None, host=host, port=int(port), password=connected.api_key)
+            told = await stack.enter_async_context(watching(made(queue), Memory()))
+        connect_airflow(connected)
+        client.enqueue_batch([{"id": 1}], queue)
+        work(client, queue, fail=True)
+        assert (await asyncio.wait_for(told.get(), 60))["queue_name"] == queue
 
 
 @pytest.mark.parametrize("made", [BatchDoneTrigger, DeadLettersTrigger])

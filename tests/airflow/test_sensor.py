@@ -72,10 +72,18 @@ def reschedulable(context: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_batch_that_is_done_passes_at_once_with_its_statistics(
-    mode: dict[str, Any], made: Made, settle: Callable[..., None], reschedulable: Any
+    mode: dict[str, Any],
+    made: Made,
+    settle: Callable[..., None],
+    reschedulable: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settle(completed=4)
-    stats = sensor(made, **mode).execute(reschedulable)
+    done = sensor(made, **mode)
+    said: list[str] = []
+    monkeypatch.setattr(done.log, "info", lambda text, *values: said.append(text % values))
+    stats = done.execute(reschedulable)
+    assert any("4 of 4 jobs completed" in line for line in said)
     assert stats["batch_id"] == made["batch_id"]
     assert (stats["total"], stats["completed"], stats["deadletter"]) == (4, 4, 0)
     assert stats["settled"] is True
@@ -184,7 +192,7 @@ def test_no_batch_at_all_passes_skips_or_fails_as_on_empty_says(
         return op.execute(reschedulable)
 
     assert executed("success")["total"] == 0
-    with pytest.raises(AirflowSkipException, match="There is no batch to wait for"):
+    with pytest.raises(AirflowSkipException, match="does the one that enqueues push its XCom"):
         executed("skip")
     with pytest.raises(AirflowFailException, match="There is no batch to wait for"):
         executed("fail")

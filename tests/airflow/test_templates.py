@@ -38,6 +38,7 @@ PARAMS = {
     "at": "2020-01-01T00:00:00Z",
     "lossy": "string",
     "changed": "replace",
+    "none": None,
 }
 
 
@@ -146,6 +147,19 @@ def test_a_template_that_says_something_else_fails_the_task_for_good(
     with pytest.raises(AirflowFailException) as raised:
         run(operator(queue, **arguments), context)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("name", ["name", "queue_name", "part"])
+def test_a_name_without_a_value_is_not_that_of_all_runs(
+    name: str, native: bool, connected: ServerProcess, queue: str, context: Any
+) -> None:
+    with DAG("dag", render_template_as_native_obj=native):
+        op = operator(queue, **{name: "{{ params.none }}"})
+        default = operator(queue, task_id="default", name="{{ params.none or '' }}")
+    with pytest.raises(AirflowFailException, match=f"{name} was rendered to None"):
+        run(op, context)
+    assert run(default, context)["name"].startswith("airflow/")
 
 
 def test_a_dag_that_renders_objects_leaves_texts_as_they_are(

@@ -19,6 +19,9 @@ import pytest
 
 from spooled_pipelines import SpooledClient, connect
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
+from spooled_pipelines.wire.keys_v1 import CreateKeyRequest, RevokeKeyRequest
+from spooled_pipelines.wire.methods import KEYS
+from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import aeventually
 
@@ -157,6 +160,51 @@ async def test_it_goes_on_when_the_server_was_killed_and_came_back(
         assert f"{server.address} " in away
         assert back.startswith("The server of the Airflow connection 'spooled_default' is back")
         assert not any("connection" in line for line in said[3:])
+
+
+@pytest.fixture
+def read_again_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    triggers = "spooled_pipelines.airflow.triggers"
+    monkeypatch.setattr(f"{triggers}.connection_pool.READ_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(f"{triggers}.asset_events.READ_AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr(f"{triggers}.batch._KEY_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("read_again_soon")
+async def test_a_connection_that_is_mended_meanwhile_is_taken(
+    connected: ServerProcess, connect_airflow: Callable[..., None], queue: str
+) -> None:
+    made = enqueue(connected, queue)
+    triggers = (BatchTrigger(made), QueueTrigger(queue, "open == 0"))
+    logs: list[list[str]] = [[] for _ in triggers]
+    with Proxy(connected.address) as former:
+        host, _, port = former.address.rpartition(":")
+        key = connected.api_key
+        connect_airflow(None, host=host, port=int(port), password=key)
+        running = [await start(trigger, said) for trigger, said in zip(triggers, logs, strict=True)]
+    await aeventually(lambda: all("is away" in said[-1] for said in logs), 60)
+    connect_airflow(connected)
+    await aeventually(lambda: all(any("was changed" in line for line in said) for said in logs), 60)
+    settle(connected, queue)
+    for ended in await asyncio.wait_for(asyncio.gather(*running), 60):
+        assert ended["status"] == "settled"
+
+
+@pytest.mark.usefixtures("read_again_soon")
+async def test_a_key_that_is_replaced_and_then_revoked_ends_no_wait(
+    server: ServerProcess, client: SpooledClient, connect_airflow: Callable[..., None], queue: str
+) -> None:
+    made = enqueue(server, queue)
+    request = CreateKeyRequest(name="former", role="read")
+    former = client.connection.unary(KEYS["CreateKey"], request, repeatable=False)
+    connect_airflow(server, password=former.secret)
+    said: list[str] = []
+    running = await start(BatchTrigger(made), said)
+    connect_airflow(server)
+    client.connection.unary(KEYS["RevokeKey"], RevokeKeyRequest(id=former.key.id), repeatable=True)
+    await aeventually(lambda: any("was changed" in line for line in said), 60)
+    settle(server, queue)
+    assert (await asyncio.wait_for(running, 60))["status"] == "settled"
 
 
 async def test_it_starts_before_the_server_does(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from airflow.sdk.bases.operator import ExecutorSafeguard
 
 from spooled_pipelines import Job, SpooledClient
-from spooled_pipelines.airflow import SpooledWorkOperator
+from spooled_pipelines.airflow import EnqueueBatchOperator, SpooledWorkOperator
 from spooled_pipelines.airflow.platform.versions import AirflowException, AirflowFailException
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.worker import Discard
@@ -45,6 +46,55 @@ def test_a_batch_is_done_to_its_end(client: SpooledClient, queue: str, context: 
     assert sorted(batch.results()["doubled"].to_pylist()) == [2 * n for n in range(50)]
     # Once more there is nothing to do.
     assert work(context, double, batch=batch.id)["completed"] == 50
+
+
+def test_several_batches_are_worked_on_whatever_their_queues_and_parts(
+    client: SpooledClient, queue: str, context: Any
+) -> None:
+    def enqueued(index: int, **arguments: Any) -> Any:
+        given: dict[str, Any] = {"data": rows(index + 3), "key": "n", **arguments}
+        context["ti"].map_index = index
+        op = EnqueueBatchOperator(task_id="enqueue", **given)
+        op.render_template_fields(context)
+        return op.execute(context)
+
+    mapped = [enqueued(n, queue_name=f"{queue}-{n}") for n in range(2)]
+    parts = [enqueued(n, queue_name=queue, name=f"{queue}/p", part=n) for n in range(2)]
+    done = work(context, double, batch=[*mapped, *parts])
+    assert (done["completed"], done["settled"]) == (3 + 4 + 4, True)
+    assert client.batch(parts[0]["batch_id"]).stats().sealed
+    assert work(context, double, batch=[None, None]) == {}
+
+
+def test_a_task_that_is_told_to_end_does_so_at_once(
+    client: SpooledClient, queue: str, context: Any
+) -> None:
+    batch = client.enqueue_batch(rows(3), queue, key="n")
+
+    def end(job: Job) -> None:
+        # As Airflow does where somebody marks the task.
+        operator.on_kill()
+
+    operator = SpooledWorkOperator(task_id="work", handler=end, batch=batch.id, concurrency=1)
+    with pytest.raises(AirflowException, match="told to end"):
+        operator.execute(context)
+
+
+def test_a_process_gets_a_handler_that_it_can_import(
+    client: SpooledClient, queue: str, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_AIRFLOW__AS_LIBRARY", "")
+    batch = client.enqueue_batch(rows(2), queue, key="n")
+    done = work(context, double, batch=batch.id, executor="process", concurrency=1)
+    assert done["completed"] == 2
+    # Otherwise Airflow looks for its database in each of them, which a task has no access to.
+    assert os.environ["_AIRFLOW__AS_LIBRARY"] == "1"
+
+    def of_the_dag(job: Job) -> None: ...
+
+    of_the_dag.__module__ = "unusual_prefix_0123_dag"
+    with pytest.raises(InvalidArgumentError, match="into a module beside it"):
+        SpooledWorkOperator(task_id="work", handler=of_the_dag, batch="b", executor="process")
 
 
 def test_a_queue_is_worked_until_it_is_empty(

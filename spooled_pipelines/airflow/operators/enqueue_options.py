@@ -89,7 +89,17 @@ def parse_rendered(
     Args:
         arguments: by name.
         templates: which of them were templates. A number that an author wrote as text is a column.
+
+    Raises:
+        InvalidArgumentError: a name has no value.
     """
+    for name in ("queue_name", "name", "part"):
+        if name in templates and arguments[name] == "None":
+            # As a name it would be that of all runs, and of other DAGs.
+            raise InvalidArgumentError(
+                f"{name} was rendered to None: a parameter or Variable has no value. Give it one, "
+                "or say what is meant then, as in {{ params.name or '' }} (the default)"
+            )
     for name, parse in _PARSE.items():
         if name in templates or parse is parse_text:
             yield name, parse(arguments[name])

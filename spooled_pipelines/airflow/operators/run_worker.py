@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.sdk import BaseOperator, XComArg
 
 from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
+from spooled_pipelines.airflow.arguments.opaque import describe
 from spooled_pipelines.airflow.arguments.templates import (
     TextTemplates,
     check_flag,
@@ -20,12 +22,14 @@ from spooled_pipelines.airflow.arguments.templates import (
     parse_text,
     refuse_templates,
 )
-from spooled_pipelines.airflow.handover.events import NON_RETRYABLE, batch_stats_dict
+from spooled_pipelines.airflow.handover.batch_look import look_at_batches, seal_parts
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef, parse_batch_refs
+from spooled_pipelines.airflow.handover.events import NON_RETRYABLE
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION, WithHook
 from spooled_pipelines.airflow.platform.versions import AirflowException, AirflowFailException
-from spooled_pipelines.batch.outcome.verdict import breached, check_max_failed, failed_error
+from spooled_pipelines.batch.outcome.verdict import check_max_failed
 from spooled_pipelines.errors import InvalidArgumentError
-from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_batch
+from spooled_pipelines.orchestration.progress_log import ProgressLogger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from spooled_pipelines.worker import Worker
 
 _LOOK_SECONDS = 1.0
+# What Airflow calls the module that it makes of a DAG's file.
+_MODULES_OF_DAGS = "unusual_prefix_"
 
 
 class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
@@ -44,16 +50,18 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
 
     Args:
         handler: a function, sync or async, of a job, its payload or rows, as of
-            `spooled_pipelines.worker.Worker`.
-        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), or a batch's id
-           : works on its queue until its last job is settled, retries included.
+            `spooled_pipelines.worker.Worker`. With ``executor="process"`` it has to be in a module
+            beside the DAG's file, which no other process can import.
+        batch: what `EnqueueBatchOperator` returns (``enqueue.output``), a batch's id, or a list of
+            either, as a mapped task's output is: works on their queues until the last of their jobs
+            is settled, retries included. Parts of a batch are sealed first, as by a sensor.
         queue_name: without a batch, the queue: works until no job of it is due.
-        max_failed: with a batch, how many of its jobs may fail: a count, or a fraction of all.
+        max_failed: with batches, how many of their jobs may fail: a count, or a fraction of all.
         allow_expired: whether jobs that did not start in time (``ttl``) do not count as failed.
         max_time: how long it works at most; jobs that are not finished by then are given back.
         concurrency, executor, lease_seconds, retry_on, discard_on: as of `Worker`.
-        on_empty: what it means that there is no batch, because the task that enqueues was skipped:
-            ``"success"`` (nothing to do), ``"skip"`` or ``"fail"``.
+        on_empty: what it means that there is no batch, because the tasks that enqueue were skipped
+            or mapped over nothing: ``"success"`` (nothing to do), ``"skip"`` or ``"fail"``.
         spooled_conn_id: the Airflow connection, of type ``spooled``.
 
     All of them are templated, except ``handler``, ``executor``, ``retry_on`` and ``discard_on``.
@@ -79,7 +87,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         self,
         *,
         handler: Callable[..., Any],
-        batch: Mapping[str, Any] | str | XComArg | None = None,
+        batch: Mapping[str, Any] | str | Sequence[Any] | XComArg | None = None,
         queue_name: str | None = None,
         max_failed: float | str = 0,
         allow_expired: bool | str = False,
@@ -95,6 +103,11 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         refuse_templates(type(self), {"executor": executor})
+        if executor == "process" and str(handler.__module__).startswith(_MODULES_OF_DAGS):
+            raise InvalidArgumentError(
+                'executor="process" needs a handler that another process can import: move '
+                f"{handler.__qualname__} from the DAG's file into a module beside it"
+            )
         if (batch is None) == (queue_name is None):
             raise InvalidArgumentError(
                 "SpooledWorkOperator works on batch= or on queue_name=: give one of them"
@@ -130,12 +143,13 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
             with self.hook.get_conn() as client:
                 if self.queue_name is not None:
                     return self._drain(client, parse_text(self.queue_name), deadline)
-                if self.batch is None:
+                batches = parse_batch_refs(self.batch, describe(self.batch))
+                if not batches:
                     report_empty(
-                        self.on_empty, "There is no batch: the task before gave none.", self.log
+                        self.on_empty, "There is no batch: the tasks before gave none.", self.log
                     )
                     return {}
-                return self._settle(client, deadline)
+                return self._settle(client, batches, deadline)
         except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from None
 
@@ -156,22 +170,24 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
                 f"max_time must be a timedelta or a number of seconds, got {self.max_time!r}"
             )
 
-    def _settle(self, client: SpooledClient, deadline: float) -> dict[str, Any]:
-        ref: Any = self.batch
-        batch = client.batch(ref)
-        stats = batch.stats()
-        progress = ProgressLogger(self.log)
+    def _settle(
+        self, client: SpooledClient, batches: Sequence[BatchRef], deadline: float
+    ) -> dict[str, Any]:
         rule = (self.max_failed, self.allow_expired)
-        with self._working(client, stats.queue_name):
-            while not stats.settled and not breached(stats, *rule):
+        seal_parts(client, batches)
+        found = look_at_batches(client, batches, *rule)
+        of = (ref.queue_name or client.batch(ref.batch_id).stats().queue_name for ref in batches)
+        queues = list(dict.fromkeys(of))
+        progress = ProgressLogger(self.log)
+        with self._working(client, queues):
+            while not found.done:
                 if time.monotonic() > deadline:
-                    raise self._time_is_up(describe_batch(stats))
-                self._is_working()
-                stats = batch.stats()
-                progress.batch(stats)
-        if breached(stats, *rule):
-            raise AirflowFailException(failed_error(stats, self.max_failed).message)
-        return batch_stats_dict(stats)
+                    raise self._time_is_up(found.description)
+                if not self._is_working():
+                    raise AirflowException("The task was told to end, so it works no longer.")
+                found = look_at_batches(client, batches, *rule)
+                progress.step(found.step, found.description)
+        return found.stats
 
     def _drain(self, client: SpooledClient, queue_name: str, deadline: float) -> dict[str, Any]:
         with self._working(client, queue_name, stop_when_empty=True) as worker:
@@ -187,12 +203,15 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         self.log.info("Queue %s is empty: %s", queue_name, done)
         return done
 
-    def _working(self, client: SpooledClient, queue_name: str, **options: Any) -> Worker:
+    def _working(self, client: SpooledClient, queues: str | list[str], **options: Any) -> Worker:
         # Slow to import, and not needed to parse a DAG.
         from spooled_pipelines.worker import Worker
 
+        if self.options["executor"] == "process":
+            # What a process imports first is Airflow, which would look for its database.
+            os.environ["_AIRFLOW__AS_LIBRARY"] = "1"
         options |= {"concurrency": self.concurrency, "lease_seconds": self.lease_seconds}
-        self._worker = Worker(client, queue_name, self.handler, **self.options, **options)
+        self._worker = Worker(client, queues, self.handler, **self.options, **options)
         return self._worker
 
     def _is_working(self) -> bool:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_args
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
+from airflow.sdk import BaseSensorOperator, PokeReturnValue, TriggerRule, XComArg
 
 from spooled_pipelines.airflow.arguments import queue_condition
 from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
@@ -41,7 +41,8 @@ from spooled_pipelines.rpc import validation
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from spooled_pipelines.airflow.sensors.wait_targets import PokeResult, WaitTarget
+    from spooled_pipelines.airflow.handover.batch_look import PokeResult
+    from spooled_pipelines.airflow.sensors.wait_targets import WaitTarget
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
 _IDLE = "open == 0"
@@ -151,6 +152,8 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
         except AirflowFailException as error:
             self._fail(error)
         if result.xcom_value is not None:
+            if self._description:
+                self.log.info(self._description)
             return dict(result.xcom_value)
         deadline = time.time() + self._time_limit()
         trigger = self._target().trigger(self.spooled_conn_id, deadline, self.cancel_on_kill)
@@ -280,6 +283,9 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
             if not batches:
                 what = "queue" if self._waits_for_queue else "batch"
                 message = f"There is no {what} to wait for: the tasks before gave none."
+                if self.trigger_rule == TriggerRule.ALL_SUCCESS:
+                    # Had they been skipped, this one would have been skipped, too.
+                    message += " They did succeed: does the one that enqueues push its XCom?"
                 report_empty(self.on_empty, message, self.log)
             self.shown_batch = [batch.to_dict() for batch in batches]
             return BatchTarget(batches, max_failed, allow_expired)

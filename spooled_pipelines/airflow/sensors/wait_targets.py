@@ -4,41 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from spooled_pipelines.airflow.arguments import queue_condition
 from spooled_pipelines.airflow.arguments.queue_condition import OnMissing
-from spooled_pipelines.airflow.handover.batch_refs import BatchGroupStats, BatchRef, clear_advice
-from spooled_pipelines.airflow.handover.events import batch_stats_dict, queue_stats_dict
+from spooled_pipelines.airflow.handover.batch_look import PokeResult, look_at_batches, seal_parts
+from spooled_pipelines.airflow.handover.batch_refs import BatchRef
+from spooled_pipelines.airflow.handover.events import queue_stats_dict
 from spooled_pipelines.airflow.platform.versions import AirflowFailException
 from spooled_pipelines.airflow.triggers import BatchTrigger, QueueTrigger, SpooledTrigger
-from spooled_pipelines.batch.outcome.verdict import breached, failed_error
-from spooled_pipelines.orchestration.progress_log import (
-    batch_step,
-    describe_batch,
-    describe_queue,
-    queue_step,
-)
-from spooled_pipelines.types import BatchStats
+from spooled_pipelines.orchestration.progress_log import describe_queue, queue_step
 
 if TYPE_CHECKING:
     from spooled_pipelines.client.sync.client import SpooledClient
-
-
-class PokeResult(NamedTuple):
-    """What a look found.
-
-    Attributes:
-        done: whether the wait is over.
-        stats: the statistics, as plain values.
-        description: the statistics, in words.
-        step: changes when the description is worth a line in the log.
-    """
-
-    done: bool
-    stats: dict[str, Any]
-    description: str
-    step: object
 
 
 class WaitTarget(Protocol):
@@ -68,24 +46,8 @@ class BatchTarget:
 
     def poke(self, client: SpooledClient) -> PokeResult:
         """As `WaitTarget.poke`; seals the batches that came in parts first."""
-        for batch in self.batches:
-            # All parts are in, as far as Airflow knows; the server knows better.
-            if batch.opened is not None and batch.parts:
-                expected = [part["part_id"] for part in batch.parts]
-                client.open_batch(batch.opened).seal(expected, added=batch.parts)
-        if not self.batches:
-            none = BatchStats("0 batches", "0 queues", sealed=True, settled=True)
-            return PokeResult(True, batch_stats_dict(none), "", None)
-        group = BatchGroupStats(batch.batch_id for batch in self.batches)
-        for stats in client.batch_stats([batch.to_dict() for batch in self.batches]):
-            group.update(stats)
-        now = group.total()
-        if now is None:
-            raise AirflowFailException("there is no batch to wait for")
-        if breached(now, self.max_failed, self.allow_expired):
-            message = failed_error(now, self.max_failed).message
-            raise AirflowFailException(f"{message} {clear_advice(self.batches)}")
-        return PokeResult(now.settled, batch_stats_dict(now), describe_batch(now), batch_step(now))
+        seal_parts(client, self.batches)
+        return look_at_batches(client, self.batches, self.max_failed, self.allow_expired)
 
     def trigger(self, spooled_conn_id: str, deadline: float, cancel_on_kill: bool) -> BatchTrigger:
         """As `WaitTarget.trigger`."""

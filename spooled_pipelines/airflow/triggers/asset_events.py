@@ -19,7 +19,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 from spooled_pipelines.airflow.handover.events import batch_stats_dict
 from spooled_pipelines.airflow.hooks import DEFAULT_CONNECTION
 from spooled_pipelines.airflow.platform.config import queue_poll_seconds
-from spooled_pipelines.airflow.triggers.connection_pool import pooled_client
+from spooled_pipelines.airflow.triggers.connection_pool import READ_AGAIN_SECONDS, pooled_client
 from spooled_pipelines.batch.flow_control import RetryBudget
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
 
@@ -124,6 +124,8 @@ class BatchDoneTrigger(SpooledEventTrigger):
                     if delay is None:
                         raise
                     pause = max(pause, delay)
+                    if await pooled.connection_changed(READ_AGAIN_SECONDS):
+                        return
                 else:
                     budget.reset()
                     for stats in reported.take_new(batches):
@@ -162,7 +164,12 @@ class DeadLettersTrigger(SpooledEventTrigger):
         async with pooled_client(self.spooled_conn_id) as pooled:
             before: int | None = await self._load_state()
             with pooled.queues.subscription([self.queue_name]) as changes:
-                while updates := await changes.next_updates(None):
+                while True:
+                    updates = await changes.next_updates(READ_AGAIN_SECONDS)
+                    if not updates:
+                        if changes.outage and await pooled.connection_changed(READ_AGAIN_SECONDS):
+                            return
+                        continue
                     now = updates[-1].deadletter
                     if before is not None and now - before >= self.at_least:
                         event = {"queue_name": self.queue_name, "dead_letters": now}

@@ -36,10 +36,12 @@ from spooled_pipelines.airflow.on_kill import CANCELLED, NOT_CANCELLED
 from spooled_pipelines.airflow.platform.versions import TaskDeferred
 from spooled_pipelines.airflow.triggers.connection_pool import PooledClient, pooled_client
 from spooled_pipelines.batch.outcome.verdict import breached, failed_error, timeout_error
-from spooled_pipelines.errors import BatchError, BatchFailedError, SpooledError
+from spooled_pipelines.errors import AuthenticationError, BatchError, BatchFailedError, SpooledError
 from spooled_pipelines.orchestration.progress_log import ProgressLogger, describe_queue
 from spooled_pipelines.types import BatchStats, QueueStats
 
+# All tasks that wait learn of a key that has ended at the same time.
+_KEY_SECONDS = 1.0
 # How long to ask, when a wait has run out of time, for what holds the batch back.
 _LAST_LOOK_SECONDS = 5.0
 # Airflow's own watch over deferred tasks looks every 15 s and gives no cause: it is there only for
@@ -86,12 +88,37 @@ class SpooledTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and yield one event."""
+        while (event := await self._event()) is None:
+            message = "The Airflow connection %r was changed: the wait goes on with what it says."
+            self.log.info(message, self.spooled_conn_id)
+        yield TriggerEvent(event.to_payload())  # type: ignore[no-untyped-call]  # as above
+
+    async def _event(self) -> WaitEvent | None:
+        """Return the event to fire with; None where the connection has to be read again.
+
+        So somebody who mends a connection need not clear the tasks that wait.
+        """
         try:
             async with pooled_client(self.spooled_conn_id) as pooled:
-                event = await self._wait(pooled)
+                return await self._wait_unless_changed(pooled)
         except SpooledError as error:
-            event = WaitEvent.of_error(error)
-        yield TriggerEvent(event.to_payload())  # type: ignore[no-untyped-call]  # as above
+            return WaitEvent.of_error(error)
+
+    async def _wait_unless_changed(self, pooled: PooledClient) -> WaitEvent | None:
+        waiting = asyncio.create_task(self._wait(pooled))
+        changed = asyncio.create_task(pooled.until_changed())
+        try:
+            await asyncio.wait((waiting, changed), return_when=asyncio.FIRST_COMPLETED)
+            if waiting.done():
+                return waiting.result()
+        except AuthenticationError:
+            if not await pooled.connection_changed(_KEY_SECONDS):
+                raise
+        finally:
+            for task in (waiting, changed):
+                task.cancel()
+            await asyncio.gather(waiting, changed, return_exceptions=True)
+        return None
 
     @abstractmethod
     async def _wait(self, pooled: PooledClient) -> WaitEvent:

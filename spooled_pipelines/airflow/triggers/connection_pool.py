@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from spooled_pipelines.rpc.settings import ConnectionSettings
 
 
+# How often a connection is read again while its server is away.
+READ_AGAIN_SECONDS = 30.0
+
+
 @dataclass(eq=False)
 class PooledClient:
     """A client, the hubs that watch on it, and the number of its users."""
@@ -28,7 +33,34 @@ class PooledClient:
     client: AsyncSpooledClient
     batches: BatchHub
     queues: QueueHub
+    hook: SpooledHook
+    settings: ConnectionSettings
     users: int = 0
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _read_at: float = field(default_factory=monotonic)
+    _was_changed: bool = False
+
+    async def connection_changed(self, max_age: float) -> bool:
+        """Whether the Airflow connection says something else by now: another host, another key.
+
+        Args:
+            max_age: how many seconds ago that may have been found out, for another user, too.
+        """
+        async with self._reading:
+            if monotonic() - self._read_at >= max_age:
+                # Whatever Airflow raises, the connection as it was may still do.
+                with suppress(Exception):
+                    self._was_changed = await self.hook.async_settings() != self.settings
+                self._read_at = monotonic()
+        return self._was_changed
+
+    async def until_changed(self) -> None:
+        """Return once the connection has changed while the server was away."""
+        while True:
+            await asyncio.sleep(READ_AGAIN_SECONDS)
+            is_away = self.batches.is_away or self.queues.is_away
+            if is_away and await self.connection_changed(READ_AGAIN_SECONDS / 2):
+                return
 
     @contextmanager
     def watch_batches(
@@ -112,4 +144,5 @@ async def pooled_client(spooled_conn_id: str) -> AsyncIterator[PooledClient]:
 
 async def _connect(hook: SpooledHook, settings: ConnectionSettings) -> PooledClient:
     client = await hook.async_client_of(settings)
-    return PooledClient(client, BatchHub(client), QueueHub(client, queue_poll_seconds()))
+    batches, queues = BatchHub(client), QueueHub(client, queue_poll_seconds())
+    return PooledClient(client, batches, queues, hook, settings)

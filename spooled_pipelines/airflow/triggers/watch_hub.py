@@ -104,9 +104,14 @@ class Subscription(Generic[V]):
 
 
 class Hub(ABC, Generic[V]):
-    """Subscriptions by key, and the newest value of each key."""
+    """Subscriptions by key, and the newest value of each key.
+
+    Attributes:
+        is_away: whether the server did not answer when it was last asked.
+    """
 
     def __init__(self, client: AsyncSpooledClient) -> None:
+        self.is_away = False
         self._client = client
         self._subscribers: dict[str, set[Subscription[V]]] = {}
         self._newest: dict[str, V] = {}
@@ -146,6 +151,7 @@ class Hub(ABC, Generic[V]):
         """Stop what only keys without subscribers need."""
 
     def _publish(self, key: str, value: V) -> None:
+        self.is_away = False
         changed = key in self._subscribers and self._newest.get(key) != value
         if changed:
             self._newest[key] = value
@@ -160,6 +166,7 @@ class Hub(ABC, Generic[V]):
                 subscription.fail(error)
 
     def _report_outage(self, keys: Iterable[str], error: SpooledError) -> None:
+        self.is_away = True
         for key in keys:
             for subscription in self._subscribers.get(key, ()):
                 subscription.report_outage(error)
