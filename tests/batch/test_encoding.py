@@ -144,6 +144,13 @@ def test_rows_that_cannot_be_jobs_are_told_with_row_and_reason() -> None:
     assert list(chunk.priorities) == [0, 0, 100]
 
 
+def test_a_number_beyond_64_bits_with_a_sign_is_out_of_range() -> None:
+    table = pa.table({"rank": pa.array([100, 2**64 - 1, None], pa.uint64())})
+    with pytest.raises(RowsRejectedError) as caught:
+        prepared(table, priority="rank")
+    assert [example.row for example in caught.value.examples] == [1]
+
+
 def test_where_no_row_can_be_a_job_skipping_does_not_help() -> None:
     table = pa.table({"id": pa.array([None, None], pa.int64()), "x": [1, 2]})
     with pytest.raises(RowsRejectedError, match="all 2 rows are rejected") as caught:

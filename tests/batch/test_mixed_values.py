@@ -86,6 +86,19 @@ def test_in_a_key_numbers_are_equal_by_value_and_a_text_or_a_bool_never_is(
     assert floats.created == 1
 
 
+def test_a_null_of_json_is_no_key(client: MemoryClient) -> None:
+    texts = pa.array(['{"x":1}', " null "], pa.json_(pa.string()))
+    with pytest.raises(errors.RowsRejectedError, match="row 1,"):
+        arrived(client, pa.table({"a": texts}), key="a")
+    with pytest.raises(errors.RowsRejectedError, match="row 0,"):
+        arrived(client, [{"a": np.datetime64("NaT")}, {"a": "x"}], key="a")
+
+
+def test_json_in_views_of_texts_is_read(client: MemoryClient) -> None:
+    texts = pa.array(['{"x":1}', None], pa.json_(pa.string_view()))
+    assert arrived(client, pa.table({"a": texts})) == [{"x": 1}, None]
+
+
 def test_an_integer_beyond_64_bits_keeps_its_digits_or_is_named(client: MemoryClient) -> None:
     rows = [{"n": 0, "a": 1}, {"n": 1, "a": 10**30}]
     assert arrived(client, rows, key="n", on_lossy="string") == [1, str(10**30)]

@@ -204,6 +204,57 @@ def test_a_query_that_is_none_is_refused(arguments: dict[str, Any], said: str) -
     assert said in refused(**arguments)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("UHUGEINT", "340282366920938463463374607431768211455"),
+        ("BIT", "'0101'"),
+        ("VARIANT", "1"),
+        ("TIMETZ", "'05:00:00+01'"),
+    ],
+)
+def test_what_duckdb_changes_on_its_way_to_arrow_is_refused_by_its_column(
+    kind: str, value: str
+) -> None:
+    connection = duckdb.connect()
+    for query in (f"SELECT {value}::{kind} AS a", f"SELECT [{{'x': {value}::{kind}}}] AS a"):
+        assert "column 'a' is " in refused(connection.sql(query))
+        assert "CAST" in refused(sql=query, connection=connection)
+
+
+@pytest.mark.parametrize(
+    ("value", "remedy"),
+    [
+        ("INTERVAL 1 MONTH", "CAST"),
+        ("[INTERVAL 1 MONTH]", "CAST"),
+        ("'2020-01-01 00:00:00.123456789'::TIMESTAMP_NS", "sql="),
+        ("{'t': '01:02:03.123456789'::TIME_NS}", "sql="),
+        ("'infinity'::TIMESTAMP", "sql="),
+        ("'-infinity'::TIMESTAMPTZ", "sql="),
+        ("'infinity'::DATE", "sql="),
+    ],
+)
+def test_what_a_cursor_of_duckdb_changes_is_refused_by_its_column(value: str, remedy: str) -> None:
+    said = refused(duckdb.connect().execute(f"SELECT {value} AS a"))
+    assert "column 'a'" in said
+    assert remedy in said
+
+
+def test_rows_that_are_not_one_value_for_each_column_are_refused() -> None:
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
+    two = "SELECT 'x' AS a, 'y' AS b"
+    factories: list[tuple[Any, str]] = [
+        (lambda _, row: row[0] * 2, "of type str, is one value"),
+        (lambda _, row: len(row), "of type int, is one value"),
+        (lambda _, row: {"a": row[0]}, "has 1 values, and the result 2 columns"),
+    ]
+    for factory, said in factories:
+        connection.row_factory = factory
+        assert said in refused(sql=two, connection=connection)
+    connection.row_factory = lambda _, row: dict(zip("ab", row, strict=True))
+    assert rows_of(sql=two, connection=connection) == [{"a": "x", "b": "y"}]
+
+
 def test_what_gives_no_rows_is_no_query(sqlite_path: str) -> None:
     with closing(sqlite3.connect(sqlite_path)) as connection:
         assert "not a SELECT" in refused(sql="PRAGMA user_version = 1", connection=connection)

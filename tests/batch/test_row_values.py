@@ -8,6 +8,7 @@ import enum
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from spooled_pipelines.batch.options.row_options import RowOptions
 from spooled_pipelines.batch.source.open import open_source
 from spooled_pipelines.batch.staging.prepare import prepare
-from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.errors import InvalidArgumentError, LossyValueError
 from spooled_pipelines.rpc.struct import from_struct
 from spooled_pipelines.wire import batch_v1
 from spooled_pipelines.wire.well_known import Struct
@@ -104,6 +105,67 @@ def test_nat_among_times_with_a_zone_is_null() -> None:
     times = [pd.Timestamp("2013-01-01", tz="UTC"), pd.NaT, None]
     read = payloads_of([{"t": time} for time in times])
     assert read == [{"t": "2013-01-01T00:00:00Z"}, {"t": None}, {"t": None}]
+
+
+_NANOSECOND = np.datetime64("2020-01-01T00:00:00.000000001", "ns")
+_NANOSECOND_TEXT = "2020-01-01T00:00:00.000000001"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([_NANOSECOND, "x"], [_NANOSECOND_TEXT, "x"]),
+        (
+            [dt.datetime(2020, 1, 1), _NANOSECOND],  # noqa: DTZ001
+            ["2020-01-01T00:00:00", _NANOSECOND_TEXT],
+        ),
+        ([np.datetime64("2020-01-01"), _NANOSECOND], ["2020-01-01", _NANOSECOND_TEXT]),
+        ([np.datetime64("2020-01-01")], ["2020-01-01"]),
+        ([np.datetime64("12000-01-01", "s"), "x"], ["12000-01-01T00:00:00", "x"]),
+        ([np.datetime64("NaT"), "x"], [None, "x"]),
+        ([np.timedelta64(1, "ns"), "x"], ["P0DT0H0M0.000000001S", "x"]),
+        ([dt.timedelta(1), np.timedelta64(1, "ns")], ["P1DT0H0M0S", "P0DT0H0M0.000000001S"]),
+        ([np.timedelta64(1, "s"), np.timedelta64(1, "ns")], ["P0DT0H0M1S", "P0DT0H0M0.000000001S"]),
+        ([np.array([_NANOSECOND]), [1]], [[_NANOSECOND_TEXT], [1]]),
+        ([{"t": _NANOSECOND}, {"t": np.datetime64("2020-01-01")}], None),
+        ([np.longdouble(1.5), "x"], [1.5, "x"]),
+        ([Decimal("NaN"), Decimal("1.50")], [None, "1.50"]),
+        ([{"x": Decimal("NaN")}, {"x": Decimal("1.5")}], [{"x": None}, {"x": "1.5"}]),
+        ([Fraction(1, 2)], [0.5]),
+    ],
+)
+def test_numbers_and_times_of_other_libraries_are_what_they_say(
+    values: list[Any], expected: list[Any] | None
+) -> None:
+    expected = expected or [{"t": _NANOSECOND_TEXT}, {"t": "2020-01-01"}]
+    assert payloads_of([{"x": value} for value in values]) == [{"x": each} for each in expected]
+
+
+_LOOP: list[Any] = []
+_LOOP.append(_LOOP)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [Fraction(1, 3)],
+        [[Fraction(1, 3)], "x"],
+        [np.longdouble(1) / 3, "x"],
+        [np.datetime64(1, "ps"), "x"],
+        [np.timedelta64(1, "M"), "x"],
+        [Decimal("Infinity"), Decimal(1)],
+        [_LOOP],
+    ],
+    ids=str,
+)
+def test_what_would_be_rounded_or_has_no_end_is_refused_by_its_column(values: list[Any]) -> None:
+    with pytest.raises((InvalidArgumentError, LossyValueError), match=r"column 'x', rows? 0"):
+        payloads_of([{"x": value} for value in values])
+
+
+def test_categories_of_several_types_are_each_what_they_are() -> None:
+    frame = pd.DataFrame({"x": pd.Categorical([1, "x", None])})
+    assert payloads_of(frame) == [{"x": 1}, {"x": "x"}, {"x": None}]
 
 
 class _Colour(enum.Enum):

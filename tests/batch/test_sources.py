@@ -14,11 +14,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 from spooled_pipelines.batch.source.open import BATCH_BYTES, BATCH_ROWS, open_source
+from spooled_pipelines.batch.source.row_filter import Scan
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError
 
 
@@ -37,6 +39,9 @@ def test_a_data_frames_index_is_no_column() -> None:
     assert rows_of(frame) == [{"a": 1}, {"a": 2}]
     assert rows_of(frame.rename_axis("name")) == [{"a": 1}, {"a": 2}]
     assert rows_of(frame.rename_axis("name").reset_index())[0] == {"name": "x", "a": 1}
+    scan = Scan()
+    open_source(frame.rename_axis("name"), scan)
+    assert scan.notes == ["the index, name, is not sent: index=True has it as a column"]
 
 
 def test_pandas_missing_values_are_null() -> None:
@@ -59,6 +64,46 @@ def test_columns_that_a_payload_cannot_name_are_refused_with_advice() -> None:
     assert "MultiIndex" in refused(pd.DataFrame({("a", "b"): [1]}))
     assert "'a'" in refused(pd.DataFrame([[1, 2]], columns=["a", "a"]))
     assert "no columns" in refused(pd.DataFrame(index=[1, 2]))
+
+
+def test_a_name_that_is_there_twice_is_refused_where_it_is_selected() -> None:
+    table = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], names=["a", "a", "b"])
+    with pytest.raises(InvalidArgumentError, match="more than one column named 'a'"):
+        open_source(table, Scan(columns=("a",)))
+    assert next(open_source(table, Scan(columns=("b",))).batches).to_pylist() == [{"b": 3}]
+
+
+def test_dictionaries_that_are_too_many_for_one_are_read_one_by_one() -> None:
+    kind = pa.dictionary(pa.int8(), pa.string())
+    texts = [[f"{batch} {index}" for index in range(100)] for batch in range(3)]
+    batches = [pa.record_batch({"a": pa.array(each).cast(kind)}) for each in texts]
+    assert rows_of(iter(batches)) == [{"a": text} for each in texts for text in each]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([["x"], None, ["y"]], pa.list_(pa.string_view())),
+        pa.array([{"s": b"x"}, None, {"s": b"y"}], pa.struct([("s", pa.binary_view())])),
+        pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), pa.array(["x", "y"])),
+        pl.Series(["x", None, "y"], dtype=pl.Categorical).to_arrow(),
+    ],
+    ids=lambda values: str(values.type)[:12],
+)
+def test_a_filter_keeps_values_however_they_are_stored(values: pa.Array) -> None:
+    table = pa.table({"n": [0, 1, 2], "a": values})
+    batches = open_source(table, Scan(where=pc.field("n") > 0)).batches
+    assert [row["a"] for batch in batches for row in batch.to_pylist()] == values.to_pylist()[1:]
+
+
+def test_what_polars_cannot_give_is_refused_by_its_column() -> None:
+    assert "column 'a' is of polars' dtype Int128" in refused(
+        pl.DataFrame({"a": [1]}, schema={"a": pl.Int128})
+    )
+    assert "to_frame" in refused(pl.Series([1]))
+    late = pl.LazyFrame({"a": [*["1"] * 2_000, "x"]}).select(pl.col("a").cast(pl.Int64))
+    assert "conversion from `str`" in refused(late)
+    assert "'b'" in refused(pl.LazyFrame({"a": [1]}).select("b")).replace('"', "'")
 
 
 def test_a_column_that_arrow_cannot_hold_is_refused_by_its_name_and_dtype() -> None:
@@ -318,6 +363,19 @@ def test_a_dict_of_equal_lists_and_a_structured_array_are_columns() -> None:
     assert rows_of(array) == [{"a": 1, "b": 2.5}, {"a": 2, "b": 3.5}]
     with pytest.raises(EmptyTableError):
         rows_of({"a": []})
+
+
+def test_pandas_categories_are_read_as_their_values_whatever_these_are() -> None:
+    frame = pd.DataFrame(
+        {
+            "cut": pd.cut(pd.Series([1, 9]), [0, 5, 10]),
+            "month": pd.Categorical(pd.period_range("2020-01", periods=2, freq="M")),
+        }
+    )
+    assert rows_of(frame) == [
+        {"cut": "(0, 5]", "month": "2020-01"},
+        {"cut": "(5, 10]", "month": "2020-02"},
+    ]
 
 
 def test_pandas_sparse_columns_intervals_and_periods_are_read() -> None:

@@ -22,6 +22,10 @@ def out_of_range(column: pa.Array, integer: IntegerColumn) -> pa.BooleanArray:
     """Return true for each number that is not whole, or not within its bounds."""
     if types.is_null(column.type):
         return pa.repeat(pa.scalar(False), len(column))
+    if types.is_uint64(column.type):
+        # Arrow compares them with signed ones, and has no room for the largest.
+        largest = pa.scalar(2**62, pa.uint64())
+        column = pc.min_element_wise(column, largest, skip_nulls=False).cast(pa.int64())
     outside = pc.or_(pc.less(column, integer.low), pc.greater(column, integer.high))
     if types.is_floating(column.type):
         # NaN is null here too, and null means the default.

@@ -383,6 +383,9 @@ def _reject(
 def _is_missing(column: pa.Array) -> pa.BooleanArray:
     if types.is_floating(column.type):
         return pc.is_null(column, nan_is_null=True)
+    if is_json(column.type):
+        is_null = pc.equal(pc.utf8_trim_whitespace(column.storage), "null")
+        return pc.or_kleene(is_null, column.is_null()).fill_null(True)
     return column.is_null()
 
 

@@ -1,4 +1,4 @@
-"""Tables of libraries: pandas, polars, DuckDB, Arrow's datasets, the interchange protocol.
+"""Tables of libraries: pandas, polars, Arrow's datasets, the interchange protocol.
 
 Each library is asked in its own way for pieces, so that none is copied whole.
 """
@@ -6,6 +6,7 @@ Each library is asked in its own way for pieces, so that none is copied whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -13,9 +14,9 @@ import pyarrow as pa
 from spooled_pipelines.batch.source import python_rows
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import InvalidArgumentError
+from spooled_pipelines.text import one_line
 
 if TYPE_CHECKING:
-    import duckdb
     import pandas as pd
     import polars as pl
     from pyarrow import dataset
@@ -25,6 +26,9 @@ def from_pandas(frame: pd.DataFrame, scan: Scan, rows: int) -> Opened:
     """Open a pandas DataFrame; its index only where it is asked for."""
     frame = _with_index(frame) if scan.index else frame
     _refuse_lost_index(frame, scan.index)
+    if not scan.index and frame.index.name is not None:
+        name = str(frame.index.name)
+        scan.notes.append(f"the index, {name}, is not sent: index=True has it as a column")
     if frame.columns.nlevels > 1:
         raise InvalidArgumentError(
             "the DataFrame's columns are a MultiIndex, and a payload's fields have plain names. "
@@ -81,9 +85,15 @@ def _column(series: pd.Series[Any]) -> python_rows.Column:
         ]
     if str(series.dtype).startswith("Sparse"):
         series = series.astype(cast("Any", series.dtype).subtype)
+    categories = getattr(getattr(series.dtype, "categories", None), "dtype", None)
+    if str(categories).startswith(("period", "interval")):
+        return _column(series.astype(cast("Any", categories)))
     try:
         array = pa.array(series, from_pandas=True)
     except pa.ArrowException as error:
+        if str(categories) == "object":
+            # Values of different types, which are a column without being categories.
+            return _column(series.astype(object))
         raise InvalidArgumentError(
             f"column {str(series.name)!r} is of dtype {series.dtype}, which Arrow does not take "
             f"({error}). Convert it, such as with .astype(str), or name the other columns "
@@ -94,13 +104,19 @@ def _column(series: pd.Series[Any]) -> python_rows.Column:
 
 def from_polars(frame: pl.DataFrame | pl.LazyFrame, scan: Scan, rows: int) -> Opened:
     """Open a polars DataFrame or LazyFrame; of a lazy one only the columns read are computed."""
-    schema = frame.collect_schema()
+    with _polars_errors():
+        schema = frame.collect_schema()
     columns = scan.columns_to_read(schema.names())
     for name in columns or schema.names():
         if any("\0" in inner for inner in (name, *_names_within(schema[name]))):
             raise InvalidArgumentError(
                 f"column {name!r} has a zero byte in its name or in one within it, which ends the "
                 "process of polars. Rename it. Nothing was sent."
+            )
+        if any(large in str(schema[name]) for large in ("Int128", "UInt128")):
+            raise InvalidArgumentError(
+                f"column {name!r} is of polars' dtype {schema[name]}, which Arrow does not have. "
+                "Cast it, to pl.Decimal(38, 0) or to pl.String. Nothing was sent."
             )
         if str(schema[name]) == "Object":
             raise InvalidArgumentError(
@@ -137,25 +153,23 @@ def _collect(frame: Any, rows: int) -> Iterator[pa.RecordBatch]:
             pieces = iter(frame.collect_batches(chunk_size=rows, maintain_order=True))
         else:
             pieces = iter((frame.collect(),))
-    for piece in pieces:
+    while True:
+        with _polars_errors():
+            piece = next(pieces, None)
+        if piece is None:
+            return
         yield from piece.to_arrow().to_batches()
 
 
-def from_duckdb(relation: duckdb.DuckDBPyRelation, scan: Scan, rows: int) -> Opened:
-    """Open a DuckDB relation, computed piece by piece."""
-    columns = scan.columns_to_read(relation.columns)
-    if columns is not None:
-        quoted = (name.replace('"', '""') for name in columns)
-        relation = relation.project(", ".join(f'"{name}"' for name in quoted))
-    for name, duckdb_type in zip(relation.columns, relation.types, strict=True):
-        if "TIME WITH TIME ZONE" in str(duckdb_type):
-            raise InvalidArgumentError(
-                f"column {name!r} is a time of day with a zone, and Arrow would drop its offset. "
-                f'Select it as text, CAST("{name}" AS VARCHAR). Nothing was sent.'
-            )
-    read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
-    reader = read(rows)
-    return scan.apply(reader.schema, iter(reader))
+@contextmanager
+def _polars_errors() -> Iterator[None]:
+    """Raise what polars says of a frame that cannot be computed as a ValueError."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.split(".")[0] == "polars":
+            raise ValueError(one_line(error)) from error
+        raise
 
 
 def from_dataset(

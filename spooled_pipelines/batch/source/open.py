@@ -15,7 +15,14 @@ from typing import Any
 import pyarrow as pa
 
 from spooled_pipelines.batch.options.row_options import SqlParameters
-from spooled_pipelines.batch.source import folders, frames, lakes, python_rows, sql_rows
+from spooled_pipelines.batch.source import (
+    duckdb_rows,
+    folders,
+    frames,
+    lakes,
+    python_rows,
+    sql_rows,
+)
 from spooled_pipelines.batch.source.location import brings_filesystem
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
@@ -103,8 +110,9 @@ def _open_data(data: object, scan: Scan) -> Opened:
     for module, name, read in _FRAMES:
         if _is_a(data, module, name):
             return read(data, scan, BATCH_ROWS)
-    if _is_a(data, "pandas", "Series"):
-        raise InvalidArgumentError("a pandas Series is one column: pass series.to_frame().")
+    for module in ("pandas", "polars"):
+        if _is_a(data, module, "Series"):
+            raise InvalidArgumentError(f"a {module} Series is one column: pass series.to_frame().")
     if sql_rows.is_cursor(data):
         return sql_rows.open_cursor(data, scan, BATCH_ROWS)
     return scan.apply(*_open_arrow(data))
@@ -114,7 +122,7 @@ _FRAMES: tuple[tuple[str, str, Callable[[Any, Scan, int], Opened]], ...] = (
     ("pandas", "DataFrame", frames.from_pandas),
     ("polars", "DataFrame", frames.from_polars),
     ("polars", "LazyFrame", frames.from_polars),
-    ("duckdb", "DuckDBPyRelation", frames.from_duckdb),
+    ("duckdb", "DuckDBPyRelation", duckdb_rows.from_relation),
     ("pyarrow.dataset", "Dataset", frames.from_dataset),
     ("deltalake", "DeltaTable", lakes.from_delta),
     ("pyiceberg.table", "Table", lakes.from_iceberg),
@@ -179,20 +187,25 @@ def coalesce(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             and size < BATCH_BYTES
             and record_batch.schema.equals(waiting[0].schema)
         ):
-            yield concat(waiting)
+            yield from concat(waiting)
             waiting, rows, size = [], 0, 0
         waiting.append(record_batch)
         rows += record_batch.num_rows
         size += record_batch.nbytes
     if waiting:
-        yield concat(waiting)
+        yield from concat(waiting)
 
 
-def concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return record batches of one schema as one."""
+def concat(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return record batches of one schema as one, where Arrow can join them."""
     if len(batches) == 1:
-        return batches[0]
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+        return batches
+    try:
+        joined = pa.Table.from_batches(batches).combine_chunks()
+    except pa.ArrowException:
+        # Dictionaries of other values each may be too many for one of the indices' type.
+        return batches
+    return list(joined.to_batches())
 
 
 def split_by_bytes(record_batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

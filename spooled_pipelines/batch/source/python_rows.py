@@ -230,7 +230,7 @@ def _to_record_batch(chunk: list[Column], names: list[str], row: int) -> pa.Reco
 def _named_array(name: str, values: list[Any], row: int) -> pa.Array:
     try:
         return to_array(values)
-    except (pa.ArrowException, OverflowError, ValueError, TypeError) as error:
+    except (pa.ArrowException, OverflowError, ValueError, TypeError, RecursionError) as error:
         raise InvalidArgumentError(
             f"column {name!r}, rows {row} to {row + len(values) - 1}: the values cannot be read "
             f"({one_line(error)}). Convert them. Nothing was sent."

@@ -27,7 +27,7 @@ from spooled_pipelines.batch.values.exact_json import (
     encode_with_exact_numbers,
     mark_decimal,
 )
-from spooled_pipelines.text import one_line
+from spooled_pipelines.text import one_line, shown
 
 # Arrow's decimals have as many.
 _DIGITS_MAX = 76
@@ -46,6 +46,7 @@ _FAMILIES: tuple[tuple[str, tuple[type, ...]], ...] = (
     ("list", (list, tuple)),
     ("number", (Integral, Real)),
 )
+_NUMPY_FAMILIES = {"bool": "bool", "bool_": "bool", "datetime64": "time", "timedelta64": "duration"}
 
 
 def to_array(values: list[Any]) -> pa.Array:
@@ -72,10 +73,11 @@ def to_array(values: list[Any]) -> pa.Array:
     try:
         arrow_type = _nanosecond_type(values, families)
         return pa.array(_arrow_values(values, classes), arrow_type, from_pandas=False)
-    except (OverflowError, pa.ArrowInvalid):
+    except (OverflowError, TypeError, pa.ArrowException):
         if not families <= {"number", "time", "duration"}:
             raise
-        # Integers beyond 64 bits, or times that nanoseconds cannot count: each is said by itself.
+        # Integers beyond 64 bits, times that nanoseconds cannot count, or of several units of
+        # numpy's: each is said by itself.
         return _json_array(values)
 
 
@@ -84,14 +86,12 @@ def _classes(values: Iterable[Any]) -> set[type]:
 
 
 def _family(cls: type) -> str:
+    if cls.__module__ == "numpy" and cls.__name__ in _NUMPY_FAMILIES:
+        # Before the others: for numpy a duration is a number, too.
+        return _NUMPY_FAMILIES[cls.__name__]
     for family, classes in _FAMILIES:
         if issubclass(cls, classes):
             return family
-    is_numpy = cls.__module__ == "numpy"
-    if is_numpy and cls.__name__ in ("bool", "bool_"):
-        return "bool"
-    if is_numpy and cls.__name__ in ("datetime64", "timedelta64"):
-        return "time" if cls.__name__ == "datetime64" else "duration"
     if issubclass(cls, (set, frozenset)):
         raise TypeError("a set has no order: pass sorted(value)")
     return f"{cls.__module__}.{cls.__qualname__}"
@@ -103,8 +103,9 @@ def _have_one_scale(values: Iterable[Decimal | None]) -> bool:
     Arrow's types of decimals have one number of digits for a whole column.
     """
     exponents = {value.as_tuple().exponent for value in values if value is not None}
-    # NaN and infinity have letters; what becomes of them is said elsewhere.
-    return len({min(exponent, 0) for exponent in exponents if isinstance(exponent, int)}) <= 1
+    # NaN and infinity have letters, and Arrow has no such decimals.
+    scales = {min(each, 0) if isinstance(each, int) else None for each in exponents}
+    return len(scales) <= 1 and None not in scales
 
 
 def _refuse_mixed_zones(values: list[Any], families: set[str]) -> None:
@@ -138,7 +139,11 @@ def _arrow_values(values: list[Any], classes: set[type]) -> list[Any]:
 
 def _nested_array(values: list[Any]) -> pa.Array:
     if _are_alike(values):
-        return pa.array(values, from_pandas=False)
+        try:
+            return pa.array(values, from_pandas=False)
+        except (OverflowError, TypeError, pa.ArrowException):
+            # One by one, as above.
+            pass
     return _json_array(values)
 
 
@@ -190,13 +195,12 @@ def _check_names(names: Iterable[Any]) -> None:
 
 def _json_text_or_null(value: object, index: int) -> str | None:
     try:
-        return None if isinstance(value, float) and math.isnan(value) else _json_text(value)
+        if isinstance(value, float) and math.isnan(value):
+            return None
+        jsonable = _to_jsonable(value)
+        return None if jsonable is None else encode_with_exact_numbers(jsonable)
     except (TypeError, ValueError, OverflowError, pa.ArrowException) as error:
         raise NotJsonError(index, one_line(error)) from None
-
-
-def _json_text(value: object) -> str:
-    return encode_with_exact_numbers(_to_jsonable(value))
 
 
 def _to_jsonable(value: object) -> object:
@@ -213,12 +217,16 @@ def _to_jsonable(value: object) -> object:
 
 
 def _scalar_to_jsonable(value: object) -> object:
-    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
-        return _to_jsonable(value.tolist())
+    if type(value).__module__ == "numpy":
+        plain = _of_numpy(value)
+        if plain is not value:
+            return _to_jsonable(plain)
     if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _DIGITS_MAX:
         text = f"{value:f}"
         if len(text) <= _DIGITS_MAX:
             return mark_decimal(text if value else text.lstrip("-"))
+    if isinstance(value, Decimal) and not value.is_finite():
+        return None if value.is_nan() else float(value)
     family = _family(type(value))
     if family in ("time", "date", "time of day", "duration", "decimal", "uuid"):
         _refuse_mixed_zones([value], {family})
@@ -230,7 +238,19 @@ def _scalar_to_jsonable(value: object) -> object:
     if family == "number" and isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
+        if value != float(value):
+            raise TypeError(f"{shown(value)} has more digits than a payload's number (a double)")
         return float(value)
     raise TypeError(
         f"a value of type {type(value).__name__} cannot stand beside values of other types"
     )
+
+
+def _of_numpy(value: Any) -> object:
+    """Return the same as Python has it; the value itself where Python has nothing for it."""
+    is_time = value.dtype.kind in "mM"
+    if is_time and value.shape:
+        # Of nanoseconds numpy makes plain numbers.
+        return list(value)
+    plain = value.tolist()
+    return value if type(plain) is type(value) or (is_time and isinstance(plain, int)) else plain

@@ -41,7 +41,7 @@ def wrap_read_errors(what: str, row: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         raise SourceError(_message(what, row, error)) from error
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+    except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidArgumentError(_message(what, row, error)) from error
     except SpooledError:
         raise

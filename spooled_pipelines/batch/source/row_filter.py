@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow import types
 
 from spooled_pipelines.batch.options.row_options import RowFilter, RowOptions
 from spooled_pipelines.batch.options.table_version import TableVersion, parse_table_version
@@ -21,6 +22,7 @@ from spooled_pipelines.batch.options.text_options import (
     TextOptions,
     parse_text_options,
 )
+from spooled_pipelines.batch.values.arrow_types import storage_array
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
 
@@ -95,6 +97,11 @@ class Scan:
 
     def _check_columns(self, names: Sequence[str]) -> None:
         for name in self.columns or ():
+            if names.count(name) > 1:
+                raise InvalidArgumentError(
+                    f"columns: there is more than one column named {name!r}. Rename or drop one of "
+                    "them."
+                )
             if name not in names:
                 first = ", ".join(repr(there) for there in names[:30])
                 raise InvalidArgumentError(
@@ -112,13 +119,36 @@ _Table = TypeVar("_Table", "pa.RecordBatch", "pa.Table")
 
 
 def _cast_views(table: _Table) -> _Table:
-    """Return the table with ordinary strings and bytes, since Arrow filters no views of them."""
-    ordinary = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
+    """Return the table with ordinary strings and bytes, since Arrow filters no views of them.
+
+    Nor does it filter runs of values, and views within lists and structs.
+    """
     for index, arrow_type in enumerate(table.schema.types):
-        if arrow_type in ordinary:
-            column = table.column(index).cast(ordinary[arrow_type])
-            table = table.set_column(index, table.schema.names[index], column)
+        ordinary = _without_views(arrow_type)
+        if ordinary != arrow_type:
+            column = table.column(index)
+            if types.is_dictionary(arrow_type) or types.is_run_end_encoded(arrow_type):
+                column = storage_array(column)
+            table = table.set_column(index, table.schema.names[index], column.cast(ordinary))
     return table
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if types.is_run_end_encoded(kind):
+        return _without_views(kind.value_type)
+    if types.is_dictionary(kind):
+        ordinary = _without_views(kind.value_type)
+        return kind if ordinary == kind.value_type else ordinary
+    if types.is_struct(kind):
+        fields = map(kind.field, range(kind.num_fields))
+        return pa.struct([field.with_type(_without_views(field.type)) for field in fields])
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_views(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_views(kind.value_type)))
+    if types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if types.is_binary_view(kind) else kind
 
 
 def parse_scan(options: RowOptions) -> Scan:

@@ -13,8 +13,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 import pyarrow as pa
 
 from spooled_pipelines.batch.options.row_options import SqlParameters
-from spooled_pipelines.batch.source import python_rows
-from spooled_pipelines.batch.source.frames import from_duckdb
+from spooled_pipelines.batch.source import duckdb_rows, python_rows
 from spooled_pipelines.batch.source.read_errors import read_error
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
@@ -53,7 +52,7 @@ def open_query(
         relation = _call_driver(lambda: connection.cursor().sql(sql, params=parameters))
         if relation is None:
             raise InvalidArgumentError(f"{_WHAT} gives no rows: it is not a SELECT.")
-        return from_duckdb(relation, scan, rows)
+        return duckdb_rows.from_relation(relation, scan, rows)
     if hasattr(connection, "exec_driver_sql") or hasattr(connection, "raw_connection"):
         _refuse_async(connection)
         result = _call_driver(lambda: _SqlAlchemyResult(sql, connection, parameters))
@@ -162,7 +161,10 @@ def _open_result(cursor: Cursor, scan: Scan, rows: int, *, owned: bool) -> Opene
             f"{_WHAT} gives no rows: it is not a SELECT, or it did not run yet."
         )
     names = [column[0] for column in cursor.description]
-    schema, batches = python_rows.from_chunks(names, _chunks(cursor, first, rows, owned))
+    if _is_duckdb(cursor):
+        duckdb_rows.check_cursor(cursor.description)
+    chunks = _chunks(cursor, names, first, rows, owned)
+    schema, batches = python_rows.from_chunks(names, chunks)
     return scan.apply(schema, batches)
 
 
@@ -196,13 +198,16 @@ def _arrow_batches(
 
 
 def _chunks(
-    cursor: Cursor, first: Sequence[Any], rows: int, owned: bool
+    cursor: Cursor, names: list[str], first: Sequence[Any], rows: int, owned: bool
 ) -> Iterator[list[python_rows.Column]]:
     row = 0
     chunk = first
     try:
         while chunk:
-            columns = [list(column) for column in zip(*map(_values, chunk), strict=True)]
+            values = [_values(each, len(names)) for each in chunk]
+            columns = [list(column) for column in zip(*values, strict=True)]
+            if _is_duckdb(cursor):
+                duckdb_rows.check_values(names, columns, row)
             row += len(chunk)
             yield columns
             chunk = _call_driver(lambda: cursor.fetchmany(rows), row)
@@ -211,9 +216,19 @@ def _chunks(
             _close(cursor)
 
 
-def _values(row: Sequence[Any] | dict[str, Any]) -> Iterable[Any]:
+def _values(row: object, count: int) -> Iterable[Any]:
     # Some cursors give dicts.
-    return row.values() if isinstance(row, dict) else row
+    values = row.values() if isinstance(row, Mapping) else row
+    if isinstance(row, (str, bytes)) or not isinstance(values, Iterable):
+        shown = "is one value"
+    elif len(found := list(values)) == count:
+        return found
+    else:
+        shown = f"has {len(found)} values, and the result {count} columns"
+    raise InvalidArgumentError(
+        f"{_WHAT}: a row of it, of type {type(row).__name__}, {shown}. Leave the connection's row "
+        "factory out, and give each column a name of its own. Nothing was sent."
+    )
 
 
 def _call_driver(call: Callable[[], _T], row: int = 0) -> _T:

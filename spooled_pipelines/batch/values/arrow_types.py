@@ -54,6 +54,9 @@ def storage_array(array: pa.Array | pa.ChunkedArray) -> pa.Array:
             array = array.combine_chunks()
         elif isinstance(arrow_type, pa.BaseExtensionType):
             read = _EXTENSIONS.get(arrow_type.extension_name)
+            if is_json(arrow_type) and types.is_string_view(arrow_type.storage_type):
+                texts = array.storage.cast(pa.string())
+                array = pa.ExtensionArray.from_storage(pa.json_(pa.string()), texts)
             if read is None:
                 return array
             array = read(array)

@@ -167,7 +167,8 @@ def _pandas(kind: str, text: str, zone: tzinfo | None) -> object:
     """Return pandas' type of a text with nanoseconds; the text where there is no pandas."""
     try:
         value = getattr(import_module("pandas"), kind)(text)
-    except ImportError:
+    except (ImportError, ValueError, OverflowError):
+        # There is no pandas, or its type ends a nanosecond before Arrow's.
         return text
     return value if zone is None else value.tz_convert(zone)
 
