@@ -1,9 +1,9 @@
-"""Room on PostgreSQL while jobs come, are worked on and are let go of: an hour of a million jobs.
+"""Disk space on PostgreSQL while jobs come, are worked on and pruned: an hour of a million jobs.
 
     python -m benchmarks churn [--minutes 60] [--jobs 1000000] [--sizes-every 10] [--keep 2m]
 
 Batches of a thousand go into one queue at one rate, two workers settle them, and what has settled
-is let go of after `--keep`. Printed every ten minutes: jobs, sizes, dead rows, the share of HOT
+is pruned after `--keep`. Printed every ten minutes: jobs, sizes, dead rows, the share of HOT
 updates. Wanted: tables and indexes at the end, against those after the first sixth.
 """
 

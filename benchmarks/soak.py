@@ -1,4 +1,4 @@
-"""Half of the full load for a long time, with everything that is old let go of.
+"""Half of the full load for a long time, with everything that is old pruned.
 
     python -m benchmarks soak [--minutes 30] [--store sqlite|postgresql]
 

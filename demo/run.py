@@ -44,7 +44,7 @@ def run_demo(
     """Run the demo, print what happens, and return the exit code.
 
     Args:
-        rows: ``"all"`` (336 776 flights), ``"january"`` (27 004), or a number of flights.
+        rows: ``"all"`` (336,776 flights), ``"january"`` (27,004), or a number of flights.
         output: the folder for the Parquet file and the plot.
         as_json: print one JSON object with the outcome, and the progress on standard error.
     """

@@ -48,7 +48,7 @@ def bulk_enqueue(
         address: the server, if there is no `client`; else SPOOLED_GRPC_ADDRESS, else the file
             ./spooled.db, with no server to start.
         api_key: the key for `address`; else SPOOLED_API_KEY.
-        confirm: True to enqueue more than 100 000 new jobs, or any on a server that is not on
+        confirm: True to enqueue more than 100,000 new jobs, or any on a server that is not on
             this machine.
         quiet: True to show neither plan nor bar, for calls in a loop.
         options: as `SpooledClient.enqueue_batch` takes them: key (the column or columns that

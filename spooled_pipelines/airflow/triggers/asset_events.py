@@ -91,7 +91,7 @@ class BatchDoneTrigger(SpooledEventTrigger):
 
     Args:
         queue_name: the queue.
-        newest: how many of the queue's newest batches are looked at, 1 to 10 000. A batch that is
+        newest: how many of the queue's newest batches are looked at, 1 to 10,000. A batch that is
             settled only after that many others were made on its queue is not reported.
         spooled_conn_id: the Airflow connection, of type ``spooled``. The server needs the batch
             extension.

@@ -115,7 +115,7 @@ class AsyncSpooledClient(
             priority: -100 to 100; higher is taken first.
             max_retries: 0 to 100; None: the server's default (3). For 0 the server needs the batch
                 extension, since `spooled.v1` cannot say it.
-            timeout_seconds: how long a worker may take, 1 to 86 400; None or 0: the default (300).
+            timeout_seconds: how long a worker may take, 1 to 86,400; None or 0: the default (300).
             retry_backoff: how long the job waits before its retries: seconds, a list of seconds for
                 each retry in turn, or a text such as ``"5s"`` or ``"exponential 5s cap 10m jitter
                 20%"``; None: 1, 2, 4 minutes and so on. It needs the batch extension.

@@ -48,10 +48,10 @@ class AsyncQueueCalls:
 
         Args:
             queue_name: only those of this queue.
-            limit: the largest number of workers, up to 1 000.
+            limit: the largest number of workers, up to 1,000.
 
         Raises:
-            InvalidArgumentError: `limit` is not from 1 to 1 000.
+            InvalidArgumentError: `limit` is not from 1 to 1,000.
         """
         if queue_name is not None:
             validation.queue_name(queue_name)

@@ -82,7 +82,7 @@ class DiskFullError(StoreFaultError):
     """There is no room for what was asked."""
 
     sentence = (
-        "the disk of the server's store is full; what is acknowledged is kept; make room there, "
+        "the disk of the server's store is full; what is acknowledged is kept; free space there, "
         "and try again"
     )
 

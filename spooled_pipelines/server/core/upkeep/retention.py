@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     # asyncio is not needed to read settings.
     from spooled_pipelines.server.core.runtime.clock import Clock
 
-# How many jobs one commit lets go of, so that others are not held up for long.
+# How many jobs one commit prunes, so that others are not held up for long.
 STEP_JOBS = 1_000
 # Between two such commits, so that leases and other calls come first.
 _PAUSE_MS = 20
@@ -76,7 +76,7 @@ def retention_of(
 
 
 class Pruned(NamedTuple):
-    """How many jobs a step let go of, and whether there may be more."""
+    """How many jobs a step pruned, and whether there may be more."""
 
     jobs: int
     more: bool
@@ -108,12 +108,12 @@ class Pruner:
         self._retention = retention
         self._clock = clock
         self._due = 0
-        # What was let go of since there was a line of the log about it.
+        # What was pruned since the last line of the log about it.
         self._done: Counter[str] = Counter()
         self._said_at = 0
 
     async def take_step(self, steps: Steps) -> int | None:
-        """Let go of a step's worth of what is too old; returns when to come again."""
+        """Prune a step's worth of what is too old; return when to come again."""
         if self._retention == KEEP_ALL:
             return None
         now = self._clock.now()

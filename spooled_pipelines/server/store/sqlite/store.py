@@ -421,7 +421,7 @@ class _Steps:
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        # How many jobs these let go of, and whether there may be more.
+        # How many jobs these pruned, and whether there may be more.
         self.jobs, self.more = 0, False
 
     async def _take(self, step: Callable[[Transaction], Pruned]) -> Pruned:

@@ -14,7 +14,7 @@ from spooled_pipelines.server.store.rows import audit_page
 async def note(
     context: StoreContext, entries: Sequence[AuditEntry], uses: Mapping[str, int]
 ) -> None:
-    """Keep entries, and when keys were last used; let go of entries beyond the newest so many."""
+    """Keep entries, and when keys were last used; remove those beyond the newest so many."""
 
     async def body(tx: Transaction) -> None:
         async with tx.pipeline():

@@ -12,7 +12,7 @@ from spooled_pipelines.server.store.sqlite.transactions import Snapshot, Transac
 
 
 def note(tx: Transaction, entries: Sequence[AuditEntry], uses: Mapping[str, int]) -> None:
-    """Keep entries, and when keys were last used; let go of entries beyond the newest so many."""
+    """Keep entries, and when keys were last used; remove those beyond the newest so many."""
     for entry in entries:
         tx.send("add_audit", **entry._asdict())
     for key_id, at in uses.items():
