@@ -20,6 +20,7 @@ from spooled_pipelines.server.config.settings import (
     shown_store,
 )
 from spooled_pipelines.server.core.errors import NoStoreError
+from spooled_pipelines.server.core.limits.in_flight import ByteBudget
 from spooled_pipelines.server.core.runtime.clock import Clock, SystemClock
 from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks, LoopMonitor, Service
 from spooled_pipelines.server.core.runtime.notifier import CommitEvent, Notifier
@@ -164,7 +165,6 @@ class Server(Service):
             self._clock,
             monitor,
         )
-        self._interceptor = self._make_interceptor(self._keys, guard)
         services = ServiceContext(
             self._store,
             notifier,
@@ -173,6 +173,7 @@ class Server(Service):
             names,
             self._background,
         )
+        self._interceptor = self._make_interceptor(self._keys, guard, services.unread)
         implementations = _implementations(services, self._keys, self._audit)
         if self._metrics is not None:
             cleanup.callback(self._metrics.watch(self._store, self._clock, monitor))
@@ -206,7 +207,9 @@ class Server(Service):
             raise _no_keys()
         return keys
 
-    def _make_interceptor(self, keys: ApiKeys, guard: ConnectionGuard) -> Interceptor:
+    def _make_interceptor(
+        self, keys: ApiKeys, guard: ConnectionGuard, unread: ByteBudget
+    ) -> Interceptor:
         settings = self._settings
         rates = {name: limits.rate_limit for name, limits in settings.organizations.items()}
         limiter = RateLimiter(settings.rate_limit, self._clock, rates)
@@ -218,6 +221,7 @@ class Server(Service):
             connections=settings.connections,
             guard=guard,
             audit=self._audit,
+            unread=unread,
         )
         keys.after_refresh(interceptor.end_invalid_streams)
         return interceptor

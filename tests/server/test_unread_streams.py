@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from spooled_pipelines.wire import keys_v1 as keys
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.proof.http2_peer import Peer, message
 from tests.support.waiting import aeventually
-from tests.support.wire import Wire, method_named
+from tests.support.wire import Wire, method_named, struct
 
 MIB = 1 << 20
 # Too little for an answer: whatever the server writes waits.
@@ -90,6 +91,46 @@ async def test_an_answer_that_stays_unread_ends_its_stream(
         while not any(stream.writing_since is not None for stream in streams):
             await run(peer)
         await aeventually(lambda: not streams)
+
+
+@pytest.mark.parametrize("name", ["Dequeue", "StreamJobs", "ProcessJobs", "GetJob"])
+async def test_no_more_answers_are_made_than_have_room_to_wait_for_their_reader(
+    wire: Wire, name: str
+) -> None:
+    unread = wire.server._interceptor._unread
+    unread._most = MIB
+    key = await new_key(wire, "admin", "evil")
+    payload = struct(a="x" * (MIB // 3))
+    jobs = [await wire.enqueue(f"q{n}", key=key, payload=payload) for n in range(6)]
+
+    def request(n: int) -> Any:
+        if name == "GetJob":
+            return spooled.GetJobRequest(job_id=jobs[n])
+        if name == "StreamJobs":
+            return spooled.StreamJobsRequest(queue_name=f"q{n}", worker_id="w")
+        take = spooled.DequeueRequest(queue_name=f"q{n}", worker_id="w")
+        return take if name == "Dequeue" else spooled.ProcessRequest(dequeue=take)
+
+    async def claimed() -> int:
+        stats = [spooled.GetQueueStatsRequest(queue_name=f"q{n}") for n in range(6)]
+        return sum([(await wire.call(each, key=key)).processing for each in stats])
+
+    with Peer(wire.address, window=SHUT) as peer:
+        for n in range(6):
+            body = message(request(n).SerializeToString())
+            peer.call(method_named(name).path, body, key=key, end=name != "ProcessJobs")
+        # Until it is made an answer counts as what it might become: the first passes alone.
+        while len(unread._waiting.get("evil", ())) < 5 or unread._used["evil"] > MIB // 2:
+            await run(peer)
+        await run(peer)
+        assert await claimed() == (name != "GetJob")
+        assert unread._used["evil"] >= MIB // 3
+    # Another organization is not kept waiting, and with the connection this one has room again.
+    await wire.enqueue("q")
+    await wire.claim("q")
+    for each in jobs:
+        got = await wire.call(spooled.GetJobRequest(job_id=each), key=key)
+        assert got.job.id == each
 
 
 async def new_key(wire: Wire, role: str = "produce", organization: str = "") -> str:
@@ -161,7 +202,7 @@ async def test_bytes_in_flight_wait_for_room_in_their_order() -> None:
     first.release()
     share = await second
     await third
-    share.shrink(1)
+    share.resize(1)
     async with AsyncExitStack() as stack:
         for _ in range(2):
             stack.callback((await budget.take("a", 4)).release)

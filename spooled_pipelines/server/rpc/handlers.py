@@ -7,6 +7,7 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import grpc
@@ -72,7 +73,7 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
     # anything, and on the wire they are the same.
     if not method.server_streaming:
 
-        async def unary(_: object, context: Context) -> Answer:
+        async def unary(_: object, context: Context) -> bytes:
             metadata, peer = _asked_by(context, interceptor.guard)
             async with _answering(interceptor, method, context, metadata) as call:
                 caller = interceptor.authenticate(method, metadata, peer)
@@ -80,12 +81,12 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
                 received = await interceptor.intake.only_message(caller, context, method)
                 try:
                     request = _parse(method, received.data)
-                    answer: Answer = await interceptor.answer(caller, method, function, request)
+                    answering = partial(interceptor.answer, caller, method, function, request)
+                    return await interceptor.until_read(caller, context, method, answering)
                 finally:
                     received.release()
-                return await interceptor.hold_until_read(caller, context, answer)
 
-        return grpc.stream_unary_rpc_method_handler(unary, None, _serialize)
+        return grpc.stream_unary_rpc_method_handler(unary)
 
     async def stream(_: object, context: Context) -> None:
         metadata, peer = _asked_by(context, interceptor.guard)
@@ -96,16 +97,16 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
                 messages = interceptor.messages(caller, context, method)
                 # The service opens the envelopes, and has them checked.
                 requests = messages if parses_itself(function) else _requests(method, messages)
-                await interceptor.respond(caller, context, function(caller, requests))
+                await interceptor.respond(caller, context, method, function(caller, requests))
                 return
             received = await interceptor.intake.only_message(caller, context, method)
             request = _parse(method, received.data)
             received.release()
             await interceptor.respond(
-                caller, context, _checked(interceptor, caller, request, function)
+                caller, context, method, _checked(interceptor, caller, request, function)
             )
 
-    return grpc.stream_stream_rpc_method_handler(stream, None, _serialize)
+    return grpc.stream_stream_rpc_method_handler(stream)
 
 
 async def _checked(
@@ -194,7 +195,3 @@ def _parse(method: Method, data: bytes) -> Message:
     except DecodeError:
         name = method.request_class.DESCRIPTOR.name
         raise invalid(f"the message is not a valid {name}") from None
-
-
-def _serialize(answer: Answer) -> bytes:
-    return answer if isinstance(answer, bytes) else answer.SerializeToString()

@@ -131,7 +131,7 @@ class Intake:
                 turn.release()
         elif packed:
             data = _unpack(data, method, most)
-        share.shrink(len(data) * growth)
+        share.resize(len(data) * growth)
         return Received(data, share)
 
 

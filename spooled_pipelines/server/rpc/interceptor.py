@@ -9,7 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Sequence,
+)
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -31,25 +38,38 @@ from spooled_pipelines.server.auth import (
 )
 from spooled_pipelines.server.config.settings import ConnectionLimits
 from spooled_pipelines.server.core.errors import RefusedError, stopping
-from spooled_pipelines.server.core.limits.in_flight import ByteBudget, Received, Share
+from spooled_pipelines.server.core.limits.in_flight import (
+    ANSWER_BYTES,
+    ByteBudget,
+    HeldAnswer,
+    Received,
+    Share,
+)
 from spooled_pipelines.server.rpc.connections import ConnectionGuard
 from spooled_pipelines.server.rpc.intake import Intake
 from spooled_pipelines.server.store import JobStore
 from spooled_pipelines.server.telemetry import rpc_call
-from spooled_pipelines.wire.methods import Method
+from spooled_pipelines.wire.methods import Method, every_method
 
 _log = logging.getLogger(__name__)
 _QUIET_SECONDS = 0.05
 # How long a client may leave an answer of a stream unread before the stream ends.
 _UNREAD_SECONDS = 300.0
-# Answers of one organization that wait to be read; smaller ones are not counted.
-_UNREAD_BYTES = 256 << 20
-_COUNTED_BYTES = 64 << 10
+# Answers that are smaller are not counted.
+_COUNTED_BYTES = 4 << 10
 # Headers this many times as large as they may be are not sent by mistake.
 _HEADER_BOMB_TIMES = 16
 Context = grpc.aio.ServicerContext[Any, Any]
 # What a service returns: a message, or the bytes of one.
 Answer: TypeAlias = Message | bytes
+# What may be large, and is made at once: room for it is taken before.
+_LARGE = {
+    method.path
+    for method in every_method()
+    if method.name.startswith(("List", "Find"))
+    or method.name in ("Dequeue", "ClaimChunks", "GetJob", "GetPayloadSchema", "GetResultSchema")
+}
+_LARGE_PAGES = {method.path for method in every_method() if method.name == "ListBatchJobs"}
 
 
 @dataclass(eq=False)
@@ -94,6 +114,7 @@ class Interceptor:
         connections: ConnectionLimits,
         guard: ConnectionGuard,
         audit: Audit,
+        unread: ByteBudget,
     ) -> None:
         self._observers = observers
         self._keys = keys
@@ -105,7 +126,7 @@ class Interceptor:
         self._max_metadata_bytes = connections.max_metadata_bytes
         self.guard = guard
         self._audit = audit
-        self._unread = ByteBudget(_UNREAD_BYTES)
+        self._unread = unread
         self._admitted = 0
         self.running = 0
         self._idle = asyncio.Event()
@@ -217,7 +238,11 @@ class Interceptor:
             await self._rate.turn(caller.organization)
 
     async def respond(
-        self, caller: Caller, context: Context, answers: AsyncGenerator[Answer, None]
+        self,
+        caller: Caller,
+        context: Context,
+        method: Method,
+        answers: AsyncGenerator[Answer | HeldAnswer, None],
     ) -> None:
         """Write a stream's answers until it ends, its key does, or the server stops."""
         task = asyncio.current_task()
@@ -229,10 +254,16 @@ class Interceptor:
         try:
             # Closed at once where the stream ends during a write: nothing more is read for it.
             async with contextlib.aclosing(answers):
-                async for answer in answers:
+                while True:
+                    room = await self._room(caller, method.path in _LARGE_PAGES)
+                    answer = await anext(answers, None)
+                    if answer is None:
+                        room.release()
+                        return
                     stream.writing_since = now()
-                    share = await self._counted(caller, answer)
-                    await _write(context, answer)
+                    data, share = await self._held(caller, answer, room)
+                    del answer
+                    await _write(context, data)
                     share.release()
                     stream.writing_since = None
         except asyncio.CancelledError:
@@ -245,17 +276,41 @@ class Interceptor:
                 stream.timer.cancel()
             self._streams.discard(stream)
 
-    async def hold_until_read(self, caller: Caller, context: Context, answer: Answer) -> Answer:
-        """Return the one answer of a call, once there is room to keep it until it is read."""
-        share = await self._counted(caller, answer)
+    async def until_read(
+        self,
+        caller: Caller,
+        context: Context,
+        method: Method,
+        answering: Callable[[], Awaitable[Answer]],
+    ) -> bytes:
+        """Return the one answer of a call, which counts until it is read.
+
+        One that may be large is not made before there is room for it.
+        """
+        room = await self._room(caller, method.path in _LARGE)
+        try:
+            data, share = await self._held(caller, await answering(), room)
+        except BaseException:
+            room.release()
+            raise
         if share.counts:
             # Its stubs promise more than it passes on.
             context.add_done_callback(lambda _: share.release())  # type: ignore[arg-type]
-        return answer
+        return data
 
-    async def _counted(self, caller: Caller, answer: Answer) -> Share:
-        size = len(answer) if isinstance(answer, bytes) else 0
-        return await self._unread.take(caller.organization, size if size > _COUNTED_BYTES else 0)
+    async def _room(self, caller: Caller, is_large: bool) -> Share:
+        return await self._unread.take(caller.organization, ANSWER_BYTES if is_large else 0)
+
+    async def _held(self, caller: Caller, answer: Answer | HeldAnswer, room: Share) -> HeldAnswer:
+        """Return an answer as bytes and its share, for which `room` is enough where it counts."""
+        if isinstance(answer, HeldAnswer):
+            return answer
+        data = answer if isinstance(answer, bytes) else answer.SerializeToString()
+        size = len(data) if len(data) > _COUNTED_BYTES else 0
+        if room.counts:
+            room.resize(size)
+            return HeldAnswer(data, room)
+        return HeldAnswer(data, await self._unread.take(caller.organization, size))
 
     def end_invalid_streams(self) -> None:
         """End the streams whose key is no longer good."""
@@ -282,7 +337,7 @@ class Interceptor:
                 return
 
 
-async def _write(context: Context, answer: Answer) -> None:
+async def _write(context: Context, answer: bytes) -> None:
     try:
         await context.write(answer)
     except grpc.aio.InternalError:

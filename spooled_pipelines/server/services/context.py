@@ -11,7 +11,7 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from spooled_pipelines.server.auth import Caller
-from spooled_pipelines.server.core.limits.in_flight import ByteBudget
+from spooled_pipelines.server.core.limits.in_flight import UNREAD_BYTES, ByteBudget
 from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.core.runtime.lifecycle import BackgroundTasks
 from spooled_pipelines.server.core.runtime.notifier import Notifier
@@ -72,6 +72,8 @@ class ServiceContext:
     background: BackgroundTasks = field(default_factory=BackgroundTasks)
     last_polled: LastPolled = field(default_factory=LastPolled)
     large: LargeMessages = field(default_factory=LargeMessages)
+    # What is made for clients and waits to be read by them.
+    unread: ByteBudget = field(default_factory=lambda: ByteBudget(UNREAD_BYTES))
 
     async def checked(self, caller: Caller, message: Message, check: Callable[[], T]) -> T:
         """Return what a check of this message returns; of a large one, without stopping others."""

@@ -9,6 +9,7 @@ from functools import partial
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError
+from spooled_pipelines.server.core.limits.in_flight import HeldAnswer
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services.context import KEY_ELSEWHERE, ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes, queue_stats
@@ -71,7 +72,7 @@ class QueueService:
 
     async def stream_jobs(
         self, caller: Caller, request: spooled_v1.StreamJobsRequest
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncIterator[HeldAnswer]:
         consumer = Consumer(
             validation.queue_name(request.queue_name), validation.worker_id(request.worker_id)
         )
@@ -80,5 +81,8 @@ class QueueService:
             self._context, caller, consumer, lease_ms=lease, max_concurrent=limits.DEQUEUE_MAX
         )
         async with contextlib.aclosing(pusher.jobs()) as jobs:
-            async for job in jobs:
-                yield job_bytes(job, caller.organization)
+            async for job, share in jobs:
+                answer = HeldAnswer(job_bytes(job, caller.organization), share)
+                del job, share
+                yield answer
+                del answer

@@ -5,6 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from typing import NamedTuple
+
+# Answers of one organization that are made, or wait to be read: each is in memory twice, here and
+# in gRPC.
+UNREAD_BYTES = 128 << 20
+# What an answer with jobs counts as until it is made: of one job, and at most.
+JOB_ANSWER_BYTES, ANSWER_BYTES = 1 << 20, 4 << 20
 
 
 class ByteBudget:
@@ -81,15 +88,21 @@ class Share:
         """Whether it is of any size."""
         return self._size > 0
 
-    def shrink(self, size: int) -> None:
-        """Keep this much of it."""
+    def resize(self, size: int) -> None:
+        """Make it as large as this, whether there is room or not."""
         more, self._size = self._size - size, size
         self._budget.give_back(self._organization, more)
+
+    def split(self, size: int) -> Share:
+        """Return a part of it as one of its own."""
+        size = min(size, self._size)
+        self._size -= size
+        return Share(self._budget, self._organization, size)
 
     def release(self) -> None:
         """Give all of it back."""
         if self._size:
-            self.shrink(0)
+            self.resize(0)
 
     def __del__(self) -> None:
         if self._size:
@@ -113,3 +126,10 @@ class Received:
         """Say that nothing of it is kept any longer."""
         if self._share is not None:
             self._share.release()
+
+
+class HeldAnswer(NamedTuple):
+    """An answer of a stream, as bytes, whose share was taken before it was made."""
+
+    data: bytes
+    share: Share

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from spooled_pipelines.server.auth import Caller
 from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.limits.in_flight import ANSWER_BYTES, JOB_ANSWER_BYTES, Share
 from spooled_pipelines.server.core.runtime.notifier import job_topic, queue_topic
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.leases.claiming import Consumer, claim, give_back
@@ -57,8 +58,11 @@ class JobStream:
         self._lease_ms = lease_ms
         self._subscription.wake()
 
-    async def jobs(self) -> AsyncGenerator[JobRecord, None]:
-        """Yield claimed jobs until it is closed; RefusedError when the server stops."""
+    async def jobs(self) -> AsyncGenerator[tuple[JobRecord, Share], None]:
+        """Yield claimed jobs until it is closed; RefusedError when the server stops.
+
+        Each has its share of what waits to be read.
+        """
         context, caller, consumer, subscription = (
             self._context,
             self._caller,
@@ -71,6 +75,10 @@ class JobStream:
                 room = self._room()
                 claimed: list[JobRecord] = []
                 if room > 0:
+                    # No job is claimed while too much waits to be read.
+                    share = await context.unread.take(
+                        caller.organization, min(room * JOB_ANSWER_BYTES, ANSWER_BYTES)
+                    )
                     asked = ClaimRequest(
                         consumer.queue_name,
                         consumer.worker_id,
@@ -78,18 +86,22 @@ class JobStream:
                         room,
                         lease_id=self._lease_id,
                     )
-                    claimed = await claim(context, caller, asked)
+                    try:
+                        claimed = await claim(context, caller, asked)
+                    finally:
+                        share.resize(sum(map(_size, claimed)))
                 if not claimed:
                     await subscription.wait()
                     continue
                 self._note(claimed)
-                handed = 0
+                claimed.reverse()
                 try:
-                    for job in claimed:
-                        handed += 1
-                        yield job
+                    while claimed:
+                        size = _size(claimed[-1])
+                        # Nothing of it is kept here.
+                        yield claimed.pop(), share.split(size)
                 finally:
-                    give_back(context, caller, claimed[handed:])
+                    give_back(context, caller, claimed)
 
     def _room(self) -> int:
         if self._max_concurrent is None:
@@ -107,3 +119,7 @@ class JobStream:
         for job in claimed:
             self._held.add(job.job_id)
             self._subscription.watch(job_topic(job.job_id))
+
+
+def _size(job: JobRecord) -> int:
+    return len(job.payload or b"") + len(job.tags or b"")

@@ -10,6 +10,7 @@ from spooled_pipelines.server.auth import Caller, authorize_queues
 from spooled_pipelines.server.core import validation
 from spooled_pipelines.server.core.errors import RefusedError, invalid
 from spooled_pipelines.server.core.jobs.records import JobRecord
+from spooled_pipelines.server.core.limits.in_flight import HeldAnswer, Share
 from spooled_pipelines.server.core.protobuf import field
 from spooled_pipelines.server.services.context import ServiceContext
 from spooled_pipelines.server.services.encoding import job_bytes
@@ -40,7 +41,7 @@ _End = RefusedError | None
 
 async def process_jobs(
     context: ServiceContext, caller: Caller, requests: AsyncIterator[ProcessRequest]
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[bytes | HeldAnswer]:
     """Yield answers, in the order of the requests, and jobs, until the requests end."""
     conversation = _Conversation(context, caller)
     reading = asyncio.ensure_future(conversation.read(requests))
@@ -57,7 +58,7 @@ async def process_jobs(
 
 class _Conversation:
     def __init__(self, context: ServiceContext, caller: Caller) -> None:
-        self.answers: asyncio.Queue[bytes | _End] = asyncio.Queue(_UNREAD_MAX)
+        self.answers: asyncio.Queue[bytes | HeldAnswer | _End] = asyncio.Queue(_UNREAD_MAX)
         self._pushers: dict[tuple[str, Consumer], tuple[JobStream, asyncio.Future[None]]] = {}
         self._context = context
         self._caller = caller
@@ -161,15 +162,17 @@ class _Conversation:
     async def _push(self, pusher: JobStream) -> None:
         try:
             async with contextlib.aclosing(pusher.jobs()) as jobs:
-                async for job in jobs:
-                    await self._put_job(job)
+                async for job, share in jobs:
+                    await self._put_job(job, share)
+                    # Not kept until the next one comes.
+                    del job, share
         except RefusedError as refusal:
             await self.answers.put(refusal)
 
-    async def _put_job(self, job: JobRecord) -> None:
+    async def _put_job(self, job: JobRecord, share: Share) -> None:
         answer = field(_JOB_FIELD, job_bytes(job, self._caller.organization))
         try:
-            await self.answers.put(answer)
+            await self.answers.put(HeldAnswer(answer, share))
         except asyncio.CancelledError:
             give_back(self._context, self._caller, [job])
             raise
