@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections import Counter
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines.worker.jobs.lease_table import LeasedJob
 
-logger = logging.getLogger("spooled_pipelines.worker")
+if TYPE_CHECKING:
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    # Python 3.10 cannot say of what it is.
+    _Adapter = logging.LoggerAdapter
+
+
+class WorkerLogger(_Adapter):
+    """A logger whose filters and handlers end no worker, whatever they raise.
+
+    They are those of the program that the handlers are of.
+    """
+
+    def log(self, level: int, msg: object, *args: Any, **kwargs: Any) -> None:
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 2
+        with contextlib.suppress(Exception):
+            self.logger.log(level, msg, *args, **kwargs)
+
+
+logger = WorkerLogger(logging.getLogger("spooled_pipelines.worker"), {})
 # Of failures of one kind so many have a line each in so many seconds.
 _LINES, _SECONDS = 20, 10.0
 

@@ -13,6 +13,7 @@ import pytest
 
 from spooled_pipelines import AsyncSpooledClient
 from spooled_pipelines.server.config.settings import ConnectionLimits, ServerSettings
+from spooled_pipelines.server.rpc import connections, peer_sockets
 from spooled_pipelines.wire import spooled_v1 as spooled
 from tests.support.proof.http2_peer import Peer
 from tests.support.server_process import ServerProcess
@@ -123,6 +124,36 @@ async def test_calls_that_are_refused_for_their_number_are_repeated_and_done_onc
         made = await asyncio.gather(*(client.enqueue("q", {"n": n}) for n in range(300)))
         assert all(outcome.created for outcome in made)
         assert (await client.queue_stats("q")).total == 300
+
+
+@pytest.mark.skipif(not peer_sockets.CAN_LOOK, reason="nothing is cut where /proc is missing")
+@pytest.mark.parametrize("way", ["reset", "without a message", "by no name"])
+async def test_calls_that_are_given_up_again_and_again_cost_their_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(connections, "_GIVEN_UP_BURST", 20)
+    path = method_named("Enqueue").path + ("s" if way == "by no name" else "")
+
+    def give_up(peer: Peer, count: int) -> None:
+        for _ in range(count):
+            stream = peer.call(path, key=KEY, end=False)
+            peer.run(0.02)
+            if way == "reset":
+                peer.reset(stream)
+            else:
+                peer.end(stream)
+        peer.run(0.5)
+
+    async with Wire(tmp_path) as wire:
+        with Peer(wire.address) as peer, Peer(wire.address) as other:
+            await asyncio.to_thread(give_up, other, 10)
+            assert not other.is_closed
+            while not peer.is_closed:
+                await asyncio.to_thread(give_up, peer, 20)
+            # Others with the same key go on.
+            await asyncio.to_thread(other.run, 1.2)
+            assert not other.is_closed
+        await wire.enqueue("q")
 
 
 async def test_an_idle_connection_is_closed_and_opened_again_by_the_next_call(

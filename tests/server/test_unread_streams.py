@@ -209,6 +209,23 @@ async def test_bytes_in_flight_wait_for_room_in_their_order() -> None:
     assert not (await budget.take("a", 0)).counts
 
 
+@pytest.mark.parametrize("waiting", [1, 2])
+async def test_one_that_is_given_up_just_when_there_is_room_keeps_nobody_waiting(
+    waiting: int,
+) -> None:
+    budget = ByteBudget(10)
+    first = await budget.take("a", 8)
+    others = [asyncio.ensure_future(budget.take("a", 5)) for _ in range(waiting)]
+    await asyncio.sleep(0)
+    others[0].cancel()
+    first.release()
+    with pytest.raises(asyncio.CancelledError):
+        await others[0]
+    for other in others[1:]:
+        (await other).release()
+    (await budget.take("a", 10)).release()
+
+
 async def test_a_server_runs_where_the_kernel_does_not_tell_what_arrived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

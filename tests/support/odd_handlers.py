@@ -21,7 +21,7 @@ import pyarrow as pa
 import pydantic
 
 from spooled_pipelines import Job
-from spooled_pipelines.worker import Discard, Retry, batch_handler
+from spooled_pipelines.worker import Discard, Retry, Snooze, batch_handler
 
 
 class OwnError(BaseException):
@@ -148,6 +148,11 @@ class TextlessRetry(Retry):
 
 
 class BareRetry(Retry):
+    def __init__(self) -> None:
+        Exception.__init__(self, "bare")
+
+
+class BareSnooze(Snooze):
     def __init__(self) -> None:
         Exception.__init__(self, "bare")
 
@@ -331,6 +336,7 @@ RAISED: dict[str, Odd] = {
     "Discard without a text": Odd(raising_new(TextlessDiscard), "dead", "cannot be read"),
     "Retry without a text": Odd(raising_new(TextlessRetry), "again", "cannot be read"),
     "Retry without `after`": Odd(raising_new(BareRetry), "again", "bare"),
+    "Snooze without `after`": Odd(raising_new(BareSnooze), "again", "needs `after`"),
     "Retry `after` soon": Odd(raising_new(SoonRetry), "again", "soon"),
     "Retry after NaN": Odd(
         raising_new(lambda: Retry("x", after=float("nan"))), "again", "ValueError"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -201,3 +202,23 @@ def test_inline_runs_settle_them_too(spooled_client: MemoryClient, name: str) ->
         job_id = spooled_client.enqueue("q", {"case": name, "n": 0}).job_id
         run_jobs(handler, "q")
         check(spooled_client.get_job(job_id), CASES[name], in_coroutine=False)
+
+
+@pytest.mark.parametrize("mode", ["thread", "async"])
+def test_a_filter_of_log_lines_that_raises_ends_no_worker(
+    spooled_client: MemoryClient, mode: str
+) -> None:
+    def filtering(record: logging.LogRecord) -> bool:
+        raise RuntimeError(record.name)
+
+    ids = [spooled_client.enqueue("q", {"case": "no text", "n": n}).job_id for n in range(2)]
+    log = logging.getLogger("spooled_pipelines.worker")
+    log.addFilter(filtering)
+    try:
+        handler, options = HANDLERS[mode]
+        worker = Worker(spooled_client, "q", handler, stop_when_empty=True, **options)
+        worker.start()
+        assert worker.join(60).settled == 2
+    finally:
+        log.removeFilter(filtering)
+    assert {spooled_client.get_job(job_id).retry_count for job_id in ids} == {1}

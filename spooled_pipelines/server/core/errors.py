@@ -37,6 +37,10 @@ class RefusedError(Exception):
         self.reason = reason
 
 
+class NoMessageError(RefusedError):
+    """A call that its client ended before its one message."""
+
+
 class StoreUnavailableError(Exception):
     """The store cannot be opened: locked by another server, newer than this one, unreadable."""
 

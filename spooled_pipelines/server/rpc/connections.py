@@ -29,6 +29,9 @@ from spooled_pipelines.token_bucket import TokenBucket
 _log = logging.getLogger(__name__)
 # Calls without a good key: of one address so many at once and in a second, and of all.
 _BURST, _A_SECOND = 200, 100.0
+# Calls with a good key that are given up as soon as they begin: of one organization so many at once
+# and in a second.
+_GIVEN_UP_BURST, _GIVEN_UP_A_SECOND = 500, 100.0
 _TOLD_SECONDS = 60.0
 _IN_ALL = 5
 _REMEMBERED = 10_000
@@ -52,7 +55,7 @@ def connections_in_all(setting: int) -> int:
 
 
 class ConnectionGuard(Loop):
-    """Cuts connections: those beyond the bound of an address, and those of insistent strangers."""
+    """Cuts connections: those beyond the bound of an address, and those that ask too much."""
 
     def __init__(
         self, per_address: int, wrong_keys: int, clock: Clock, monitor: LoopMonitor
@@ -62,6 +65,7 @@ class ConnectionGuard(Loop):
         self._per_address = min(per_address, int(open_files() * _OF_FILES_PER_ADDRESS))
         self._clock = clock
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._given_up: OrderedDict[str, TokenBucket] = OrderedDict()
         self._of_all = TokenBucket(_IN_ALL * _A_SECOND / 1000, _IN_ALL * self._burst, clock.now())
         # Peers that have shown a good key: they are cut last.
         self._known: OrderedDict[str, Connection] = OrderedDict()
@@ -104,6 +108,23 @@ class ConnectionGuard(Loop):
         if bucket.available(now) and self._of_all.available(now):
             bucket.take(1 + refused)
             self._of_all.take(1 + refused)
+        else:
+            self.cut(peer)
+
+    def gave_up(self, peer: str, organization: str) -> None:
+        """Count a call that its client gave up at once, or of which there is none by that name.
+
+        They cost the server what a call costs, and the client next to nothing: after too many, the
+        connection is cut.
+        """
+        now, bucket = self._clock.now(), self._given_up.get(organization)
+        if bucket is None:
+            bucket = TokenBucket(_GIVEN_UP_A_SECOND / 1000, _GIVEN_UP_BURST, now)
+            self._given_up[organization] = bucket
+            if len(self._given_up) > _REMEMBERED:
+                self._given_up.popitem(last=False)
+        if bucket.available(now):
+            bucket.take(1)
         else:
             self.cut(peer)
 
@@ -152,8 +173,8 @@ class ConnectionGuard(Loop):
         now = asyncio.get_running_loop().time()
         if self._shut and now >= self._tell_next_at:
             _log.warning(
-                "%d connections were cut that asked too much without a key, were too many of one "
-                "address, or sent too much that could not be read",
+                "%d connections were cut that asked too much without a key, gave up too many "
+                "calls, were too many of one address, or sent too much that could not be read",
                 self._shut,
             )
             self._shut, self._tell_next_at = 0, now + _TOLD_SECONDS

@@ -15,7 +15,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
 from spooled_pipelines.server.auth import Caller, Metadata, check_tables
-from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.errors import NoMessageError, RefusedError, invalid
 from spooled_pipelines.server.core.limits.in_flight import Received
 from spooled_pipelines.server.core.protobuf import parses_itself
 from spooled_pipelines.server.rpc.connections import ConnectionGuard
@@ -24,6 +24,8 @@ from spooled_pipelines.server.telemetry import rpc_call
 from spooled_pipelines.wire.methods import Method, methods_of
 
 _log = logging.getLogger(__name__)
+# A call that its client gives up sooner was hardly meant.
+_AT_ONCE_SECONDS = 1.0
 
 
 def build_handlers(
@@ -56,8 +58,10 @@ class UnknownCalls(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(self._refuse)
 
     async def _refuse(self, _: object, context: Context) -> None:
+        guard = self._interceptor.guard
+        metadata, peer = _asked_by(context, guard)
         with contextlib.suppress(RefusedError):
-            self._interceptor.recognize(*_asked_by(context, self._interceptor.guard))
+            guard.gave_up(peer, self._interceptor.recognize(metadata, peer).organization)
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
@@ -75,7 +79,7 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
 
         async def unary(_: object, context: Context) -> bytes:
             metadata, peer = _asked_by(context, interceptor.guard)
-            async with _answering(interceptor, method, context, metadata) as call:
+            async with _answering(interceptor, method, context, metadata, peer) as call:
                 caller = interceptor.authenticate(method, metadata, peer)
                 call.organization = caller.organization
                 received = await interceptor.intake.only_message(caller, context, method)
@@ -90,7 +94,7 @@ def _handler(method: Method, function: Callable[..., Any], interceptor: Intercep
 
     async def stream(_: object, context: Context) -> None:
         metadata, peer = _asked_by(context, interceptor.guard)
-        async with _answering(interceptor, method, context, metadata) as call:
+        async with _answering(interceptor, method, context, metadata, peer) as call:
             caller = interceptor.authenticate(method, metadata, peer)
             call.organization = caller.organization
             if method.client_streaming:
@@ -149,14 +153,20 @@ def observed(
 
 @contextlib.asynccontextmanager
 async def _answering(
-    interceptor: Interceptor, method: Method, context: Context, metadata: Metadata
+    interceptor: Interceptor, method: Method, context: Context, metadata: Metadata, peer: str
 ) -> AsyncIterator[rpc_call.RpcCall]:
     """Turn what a call raises into its status."""
     try:
         with observed(interceptor, method, metadata) as call:
             yield call
     except RefusedError as refusal:
+        if isinstance(refusal, NoMessageError):
+            interceptor.guard.gave_up(peer, call.organization or "")
         await _refuse(context, call, refusal)
+    except asyncio.CancelledError:
+        if call.organization is not None and call.seconds < _AT_ONCE_SECONDS:
+            interceptor.guard.gave_up(peer, call.organization)
+        raise
 
 
 def _asked_by(context: Context, guard: ConnectionGuard) -> tuple[Metadata, str]:

@@ -14,7 +14,7 @@ from typing import Any
 import grpc.aio
 
 from spooled_pipelines.server.auth import Caller
-from spooled_pipelines.server.core.errors import RefusedError, invalid
+from spooled_pipelines.server.core.errors import NoMessageError, RefusedError, invalid
 from spooled_pipelines.server.core.limits.in_flight import ByteBudget, Received
 from spooled_pipelines.wire import limits
 from spooled_pipelines.wire.methods import Method
@@ -81,7 +81,7 @@ class Intake:
         finally:
             turn.release()
         if data is None:
-            raise invalid("the call ended before its message")
+            raise NoMessageError("INVALID_ARGUMENT", "the call ended before its message")
         return await self._unpacked(caller.organization, context.peer(), data, method)
 
     async def messages(

@@ -324,7 +324,7 @@ def rejected_result(reason: str) -> Failed:
 def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) -> Outcome:
     """Return what an exception of a handler stands for; raise nothing."""
     if issubclass(type(error), Snooze):
-        return _postponed(error)
+        return _postponed(error, rules)
     kind = "an exception"
     try:
         kind = _clean(type(error).__name__)
@@ -335,7 +335,7 @@ def outcome_of_exception(error: BaseException, rules: RetryRules = RETRY_ALL) ->
         return Failed(text, not discarded, error_type=kind, discarded=discarded, exception=error)
 
 
-def _postponed(error: BaseException) -> Returned:
+def _postponed(error: BaseException, rules: RetryRules) -> Outcome:
     throttles = issubclass(type(error), Throttled)
     longest = HOLD_SECONDS_MAX if throttles else RETRY_DELAY_SECONDS_MAX
     after: object = None
@@ -343,6 +343,10 @@ def _postponed(error: BaseException) -> Returned:
     with contextlib.suppress(BaseException):
         after = getattr(error, "after", None)
     if not isinstance(after, int | float) or not 0 <= after <= longest:
+        if not throttles:
+            # At once it would run again and again, since it keeps its retries.
+            text = f"ValueError: a Snooze needs `after`, of 0 seconds to {longest // 86_400} days"
+            return Failed(text, rules.retries(error), error_type="ValueError", exception=error)
         after = 0
     return Returned(math.ceil(1_000 * after), throttles)
 

@@ -119,6 +119,9 @@ class Peer:
     def send(self, stream: int, body: bytes, *, end: bool = False) -> None:
         self._left[stream] = (memoryview(body), end)
 
+    def end(self, stream: int) -> None:
+        self._out += frame(DATA, _END_STREAM, stream, b"")
+
     def reset(self, stream: int) -> None:
         self._out += frame(RST_STREAM, 0, stream, struct.pack(">I", 8))
 

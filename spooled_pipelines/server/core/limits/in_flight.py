@@ -39,7 +39,9 @@ class ByteBudget:
                 if turn.done() and not turn.cancelled():
                     self.give_back(organization, size)
                 else:
-                    self._waiting[organization].remove(entry)
+                    # It may have been passed over already.
+                    with contextlib.suppress(KeyError, ValueError):
+                        self._waiting[organization].remove(entry)
                     self._admit(organization)
                 raise
         else:
