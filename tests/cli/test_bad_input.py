@@ -44,6 +44,7 @@ def assert_one_line(
         (["enqueue", "orders.csv", "q", "--scheduled-at", "2030-01-01T00:00"], "time zone"),
         (["enqueue", "orders.csv", "q", "--expires-at", "2030-01-01T00:00"], "--expires-at must"),
         (["enqueue", "orders.csv", "q", "--priority", "101"], "101"),
+        (["enqueue", "orders.csv", "q", "--limit-by", "customer"], "--limit-by must be COLUMN=N"),
         (
             ["enqueue", "orders.csv", "q", "--rate-limit", "0"],
             "rate_limit must be a number of calls a second above 0, got 0.0",

@@ -53,6 +53,8 @@ def test_jobs_are_listed_by_queue_status_error_and_time(failed: list[str], queue
     assert found("--limit", "1") == [found()[0]]
     assert found("--status", "deadletter") == [dead]
     assert found("--status", "retrying") == [retrying]
+    assert found("--status", "retrying", "--status", "deadletter") == [retrying, dead]
+    assert len(found("--status", "retrying", "--status", "pending")) == 1
     assert found("--error", "customer") == [dead]
     assert found("--error", "w-1", "--since", "5m") == found()
     assert found("--until", "5m") == []

@@ -209,7 +209,7 @@ def enqueue(
         "fair_by": fair_by,
         "expires_at": time_or_column("--expires-at", expires_at),
         "ttl": ttl,
-        "limit_by": limit_by.rpartition("=")[::2] if limit_by else None,
+        "limit_by": None if limit_by is None else column_and_number(limit_by),
         "rate": rate,
         "tags": tags_of(tag or []),
         "on_rejected": on_rejected,
@@ -371,6 +371,14 @@ def time_or_column(option: str, text: str | None) -> datetime | str | None:
     if time.tzinfo is None:
         raise UsageError(f"{option} must have a time zone, such as Z or +02:00; got {text!r}")
     return time
+
+
+def column_and_number(text: str) -> tuple[str, int]:
+    """Return `("customer", 2)` for `customer=2`; a column's name may hold an equals sign."""
+    column, _, number = text.rpartition("=")
+    if not (column and number.isdecimal()):
+        raise UsageError(f"--limit-by must be COLUMN=N, such as customer=2; got {text!r}")
+    return column, int(number)
 
 
 def _escaped(character: str | None) -> str | None:

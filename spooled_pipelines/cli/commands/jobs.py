@@ -72,20 +72,22 @@ def list_(
     organization: OfOrganization = None,
 ) -> None:
     """List jobs, the newest first, with the error and the next try of those that failed."""
-    chosen = set(status or ())
-    statuses = {"pending" if one is Status.RETRYING else one.value for one in chosen}
+    statuses = {one.value for one in status or () if one is not Status.RETRYING}
+    # Jobs that wait for their next try are asked for by themselves.
+    asked = [(statuses, False)] if statuses or not status else []
+    asked += [(set(), True)] if status and Status.RETRYING in status else []
+    times = {"since": moment_of("--since", since), "until": moment_of("--until", until)}
     with server.connect(organization=organization) as client:
-        found = client.jobs(
-            queue,
-            statuses=sorted(statuses),
-            waiting=chosen == {Status.RETRYING},
-            text=error,
-            since=moment_of("--since", since),
-            until=moment_of("--until", until),
-            limit=limit,
-        )
+        found = {
+            job.id: job
+            for states, waiting in asked
+            for job in client.jobs(
+                queue, statuses=sorted(states), waiting=waiting, text=error, limit=limit, **times
+            )
+        }
+    newest = sorted(found.values(), key=lambda job: job.id, reverse=True)[:limit]
     print_list(
-        found,
+        newest,
         {
             "job": "id",
             "queue": "queue_name",
