@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,22 @@ def shell() -> Any:
     yield made
     made.restore_sys_module_state()
     InteractiveShell.clear_instance()
+
+
+def test_a_misspelt_option_is_named_with_the_one_that_was_meant(
+    client: SpooledClient, queue: str, table: pd.DataFrame
+) -> None:
+    calls: list[Callable[..., Any]] = [
+        partial(bulk_enqueue, client=client),
+        client.enqueue_batch,
+        client.plan_batch,
+    ]
+    for call in calls:
+        with pytest.raises(InvalidArgumentError, match="no option 'kye'; did you mean 'key'"):
+            call(table, queue, kye="id")
+    opened = client.open_batch("in parts", queue)
+    with pytest.raises(InvalidArgumentError, match="no option 'on_lossi'; did you mean 'on_lossy'"):
+        opened.add("first", table, on_lossi="null")  # type: ignore[call-arg]
 
 
 def test_watch_says_what_it_takes_where_it_is_given_an_id() -> None:

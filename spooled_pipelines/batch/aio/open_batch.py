@@ -17,6 +17,7 @@ from spooled_pipelines.batch.options.row_options import (
     OnRerun,
     PartOptions,
     RowOptions,
+    check_names,
     shows_options,
 )
 from spooled_pipelines.batch.outcome.ledger import Ledger, PartLedgers
@@ -118,7 +119,7 @@ class AsyncOpenBatch:
         part_id = parse_part_id(part_id)
         check_progress(progress)
         check_max_outstanding(max_outstanding)
-        _check_options(options)
+        check_names(options, PartOptions)
         merged: dict[str, Any] = {**self._options, **options}
         chosen = RowOptions(**merged, name=self.name, part_id=part_id)
         staged = await in_thread(prepare, data, self.queue_name, chosen, key_name=self._key_name)
@@ -267,7 +268,7 @@ async def open_batch(
     if name is None:
         raise InvalidArgumentError("a batch that comes in parts needs a name, to be found again by")
     scope = KeyScope(validation.queue_name(queue_name), name)
-    _check_options(options)
+    check_names(options, PartOptions)
     await check_rerun(service, on_rerun)
     scope = replace(scope, key_name=await service.key_name(queue_name))
     backend = await service.backend()
@@ -302,13 +303,3 @@ async def open_batch_from_dict(
     scope = KeyScope(values["queue_name"], values["name"], key_name=values.get("key_name"))
     backend = await service.backend(values["extension"])
     return AsyncOpenBatch(service, backend, scope, options, start, client)
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise InvalidArgumentError if one of them is not an option of a part."""
-    known = PartOptions.__annotations__.keys()
-    unknown = sorted(options.keys() - known)
-    if unknown:
-        raise InvalidArgumentError(
-            f"there is no option {unknown[0]!r}; there are {', '.join(sorted(known))}"
-        )

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, get_args
 
 from spooled_pipelines.batch.options.table_version import TableVersion, parse_table_version
@@ -157,6 +158,25 @@ class RowOptions:
             return
         for column, lossy in self.on_lossy.items():
             validation.one_of(lossy, f"on_lossy[{column!r}]", get_args(Lossy))
+
+
+def parse_options(options: BatchOptions) -> RowOptions:
+    """Return the options that a call was given.
+
+    Raises:
+        InvalidArgumentError: there is no such option, or one is not one of its choices.
+    """
+    check_names(options, EnqueueOptions)
+    return RowOptions(**options)
+
+
+def check_names(options: Mapping[str, Any], known: type) -> None:
+    """Raise InvalidArgumentError if one of them is not among the known options."""
+    names = sorted(known.__annotations__)
+    for name in sorted(options.keys() - set(names)):
+        close = get_close_matches(name, names, 1)
+        advice = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+        raise InvalidArgumentError(f"there is no option {name!r}; {advice}")
 
 
 def parse_limit_by(option: LimitByOption | None) -> tuple[str, int]:

@@ -88,11 +88,11 @@ def log_nothing_retried(stats: BatchStats, error_contains: str | None) -> None:
     """Log what there is in a batch of which no dead letter was retried."""
     wanted = f" with {shown(error_contains)} in its error" if error_contains else ""
     there = [f"{count} × {one_line(error, 80)}" for error, count in stats.top_errors]
-    parts = [f"It has {stats.deadletter} dead letters{': ' if there else ''}{', '.join(there)}."]
+    parts = [f"It has {stats.deadletter} dead letters: {', '.join(there)}."] if there else []
     parts += describe_waiting(stats.waiting, stats.waiting_errors)
     log.warning(
-        "batch %s has no dead letter%s, so none was retried. %s",
-        *(stats.batch_id, wanted, " ".join(parts)),
+        "batch %s has no dead letter%s, so none was retried.%s",
+        *(stats.batch_id, wanted, "".join(f" {part}" for part in parts)),
     )
 
 

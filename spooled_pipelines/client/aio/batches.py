@@ -10,7 +10,7 @@ from spooled_pipelines.batch.options.row_options import (
     BatchOptions,
     JobOptions,
     OnRerun,
-    RowOptions,
+    parse_options,
     shows_options,
 )
 from spooled_pipelines.errors import InvalidArgumentError
@@ -129,7 +129,7 @@ class AsyncBatchCalls:
             self._batch_service(),
             data,
             queue_name,
-            RowOptions(**options),
+            parse_options(options),
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
@@ -163,7 +163,9 @@ class AsyncBatchCalls:
         from spooled_pipelines.batch.aio.enqueue import plan_batch
 
         service = self._batch_service()
-        return await plan_batch(service, data, queue_name, RowOptions(**options), on_rerun, on_read)
+        return await plan_batch(
+            service, data, queue_name, parse_options(options), on_rerun, on_read
+        )
 
     @shows_options(JobOptions)
     async def open_batch(

@@ -11,7 +11,7 @@ from spooled_pipelines.batch.options.row_options import (
     BatchOptions,
     JobOptions,
     OnRerun,
-    RowOptions,
+    parse_options,
     shows_options,
 )
 from spooled_pipelines.errors import InvalidArgumentError
@@ -130,7 +130,7 @@ class BatchCalls:
             self._batch_service(),
             data,
             queue_name,
-            RowOptions(**options),
+            parse_options(options),
             progress=progress,
             on_rerun=on_rerun,
             on_plan=on_plan,
@@ -164,7 +164,7 @@ class BatchCalls:
         from spooled_pipelines.batch.sync.enqueue import plan_batch
 
         service = self._batch_service()
-        return plan_batch(service, data, queue_name, RowOptions(**options), on_rerun, on_read)
+        return plan_batch(service, data, queue_name, parse_options(options), on_rerun, on_read)
 
     @shows_options(JobOptions)
     def open_batch(
