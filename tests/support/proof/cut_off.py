@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from spooled_pipelines import connect
 from tests.support import run
+from tests.support.fault_run import jobs_of
 from tests.support.proof.replicas import Executions, enqueue, working
 from tests.support.server_process import API_KEY, ServerProcess
 from tests.support.waiting import eventually
@@ -40,6 +42,7 @@ class Story:
         jobs: enqueued in all.
         completed: of them.
         again: runs of a job beyond its first.
+        wrong: jobs that two leases held at once, or that ran again though no lease ended.
         stop_seconds: how long the server that is cut off takes to end at SIGTERM.
         exit_code: its exit code.
     """
@@ -48,6 +51,7 @@ class Story:
     jobs: int = 0
     completed: int = 0
     again: int = 0
+    wrong: list[str] = field(default_factory=list)
     stop_seconds: float = 0.0
     exit_code: int = -1
 
@@ -78,6 +82,7 @@ def tell(
 ) -> Story:
     """Cut the first server off from the database, mend it, and cut it off again as it stops."""
     story = Story()
+    made: list[Any] = []
     stores = [folder / f"server-{number}" for number in (1, 2)]
     with (
         ServerProcess(stores[0], "--store", urls[0]) as first,
@@ -92,6 +97,7 @@ def tell(
             batch = enqueue(client, _JOBS, f"batch-{len(story.lines)}")
             story.completed += batch.wait(timeout=_WAIT_SECONDS).completed
             story.jobs += _JOBS
+            made.extend(jobs_of(client, batch.id))
             line = began - cut_at, time.monotonic() - began, health_of(first)
             story.lines.append(line)
             time.sleep(max(0.0, began + 1 - time.monotonic()))
@@ -111,7 +117,8 @@ def tell(
         story.stop_seconds = time.monotonic() - began
         look()
         mend()
-    story.again = Executions(logs).again
+    runs = Executions(logs)
+    story.again, story.wrong = runs.again, runs.overlapping() + runs.without_reason(made)
     return story
 
 
