@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from spooled_pipelines import AsyncSpooledClient, connect
@@ -27,8 +28,10 @@ from spooled_pipelines.server.core import ids
 from spooled_pipelines.server.core.jobs.records import CounterMismatch
 from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.open import open_store
+from spooled_pipelines.types import BatchStats
 from spooled_pipelines.wire.well_known import Struct
-from tests.support import forked
+from tests.support import forked, programs
+from tests.support.both import with_asyncio_face
 from tests.support.proxy import Proxy
 from tests.support.server_process import ServerProcess
 
@@ -38,15 +41,65 @@ if TYPE_CHECKING:
 ONCE = RetryPolicy(max_attempts=1)
 _CHECKED_PAYLOADS = 200
 _TOLD = ["row", "key", "job_id"]
+_PARTS = 3
 
 _CLIENT = """
 import sys
-from spooled_pipelines import connect
+from pyarrow.parquet import read_table
+from tests.support.proof.fault_harness import Way, called
 
-address, key, path, queue = sys.argv[1:]
-with connect(address, api_key=key) as client:
-    client.enqueue_batch(path, queue)
+address, key, path, queue, in_parts, column = sys.argv[1:]
+way = Way(bool(in_parts), column or None, False)
+called({"address": address, "api_key": key}, read_table(path) if in_parts else path, queue, way)
 """
+
+
+class Way(NamedTuple):
+    """How a table is sent: at once or in parts, with a key or without, by which client."""
+
+    in_parts: bool
+    key: str | None
+    asynchronous: bool
+
+
+class Told(NamedTuple):
+    """What a call said of its rows."""
+
+    rows: int | None
+    created: int | None
+    duplicates: int | None
+    rejected: int | None
+    ledger: pa.Table
+    stats: BatchStats
+
+
+def called(settings: dict[str, Any], data: Any, queue: str, way: Way) -> Told:
+    """Send a table."""
+    if way.asynchronous:
+        return asyncio.run(_with_asyncio(settings, data, queue, way))
+    with connect(**settings) as client:
+        return asyncio.run(_send(with_asyncio_face(client), data, queue, way))
+
+
+async def _with_asyncio(settings: dict[str, Any], data: Any, queue: str, way: Way) -> Told:
+    async with AsyncSpooledClient(**settings) as client:
+        return await _send(client, data, queue, way)
+
+
+async def _send(client: AsyncSpooledClient, data: Any, queue: str, way: Way) -> Told:
+    if not way.in_parts:
+        batch = await client.enqueue_batch(data, queue, key=way.key)
+        ledger, stats = batch.ledger.select(_TOLD), await batch.stats()
+        return Told(batch.rows, batch.created, batch.duplicates, batch.rejected, ledger, stats)
+    opened = await client.open_batch("in parts", queue, key=way.key)
+    ledgers = []
+    for first in range(0, data.num_rows, data.num_rows // _PARTS):
+        part = await opened.add(f"from {first}", data.slice(first, data.num_rows // _PARTS))
+        rows = pc.add(part.ledger["row"], first)
+        ledgers.append(part.ledger.select(_TOLD).set_column(0, "row", rows))
+    batch = await opened.seal(len(ledgers))
+    ledger, stats = pa.concat_tables(ledgers), await batch.stats()
+    return Told(batch.rows, batch.created, batch.duplicates, batch.rejected, ledger, stats)
 
 
 def table_of(rows: int) -> pa.Table:
@@ -208,24 +261,23 @@ class FaultHarness:
             over.set()
 
         self.proxy.strike(int(size * chance.uniform(0.02, 0.95)), fall)
-        asynchronous, patient = chance.random() < 0.5, chance.random() < 0.5
+        way, policy = _drawn_way(chance), chance.choice([RetryPolicy(), ONCE])
         if name == "client killed":
-            self._doomed(table, queue)
+            self._doomed(table, queue, way)
         else:
-            policy = RetryPolicy() if patient else ONCE
-            first = self._first(table, queue, policy, asynchronous)
+            first = self._first(table, queue, policy, way)
             struck.survived = first is not None
         # A caller who is told that the server is away calls again when it is back.
         assert not struck.felt or over.wait(30)
         try:
-            batch = self._call(table, queue, RetryPolicy(), asynchronous)
-            self._is_whole(batch, queue, rows, struck.survived)
+            again = self._call(table, queue, RetryPolicy(), way)
+            self._is_whole(again, queue, rows, struck.survived)
             if first is not None:
-                assert first.ledger.select(_TOLD) == batch[0].ledger.select(_TOLD)
+                assert first.ledger == again.ledger
                 # A plain server cannot say whether the try before made the job.
                 assert self.plain or first.created == rows, f"{first.created} of {rows} created"
         except (AssertionError, SpooledError) as error:
-            struck.wrong = f"seed {seed}, {name}: {error!r}"
+            struck.wrong = f"seed {seed}, {name}, {way}: {error!r}"
         return struck
 
     def mismatches(self) -> list[CounterMismatch]:
@@ -236,64 +288,54 @@ class FaultHarness:
     def _size(self, table: pa.Table) -> int:
         """Bytes that travel for this table, as this client sends it."""
         before = self.proxy.sent
-        self._call(table, f"size-{table.num_rows}", RetryPolicy(), False)
+        self._call(table, f"size-{table.num_rows}", RetryPolicy(), Way(False, None, False))
         size = self.proxy.sent - before
         self._size = lambda table, size=size, rows=table.num_rows: size * table.num_rows // rows  # type: ignore[method-assign]
         return size
 
-    def _first(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> Any:
+    def _first(self, table: pa.Table, queue: str, policy: RetryPolicy, way: Way) -> Told | None:
         """What the call returned, if it went on by itself."""
         try:
-            batch, _ = self._call(table, queue, policy, asynchronous)
+            return self._call(table, queue, policy, way)
         except SpooledError as error:
             if error.details.get("batch_id") and "Repeat the same call to resume" not in str(error):
                 raise
             return None
-        return batch
 
-    def _doomed(self, table: pa.Table, queue: str) -> None:
+    def _doomed(self, table: pa.Table, queue: str, way: Way) -> None:
         path = self._folder / f"{queue}.parquet"
         pyarrow.parquet.write_table(table, path)
         command = [sys.executable, "-c", _CLIENT, self.proxy.address, self.server.api_key]
-        self.client = forked.Popen([*command, str(path), queue], stderr=subprocess.DEVNULL)
+        command += [str(path), queue, "yes" if way.in_parts else "", way.key or ""]
+        environment = programs.environment()
+        self.client = forked.Popen(command, stderr=subprocess.DEVNULL, env=environment)
         self.client.wait()
 
-    def _call(self, table: pa.Table, queue: str, policy: RetryPolicy, asynchronous: bool) -> Any:
-        settings: dict[str, Any] = {
-            "address": self.proxy.address,
-            "api_key": self.server.api_key,
-            "retry": policy,
-        }
-        if asynchronous:
-            return asyncio.run(_enqueue(table, queue, settings))
-        with connect(**settings) as client:
-            batch = client.enqueue_batch(table, queue)
-            return batch, batch.stats()
+    def _call(self, table: pa.Table, queue: str, policy: RetryPolicy, way: Way) -> Told:
+        settings = {"address": self.proxy.address, "api_key": self.server.api_key, "retry": policy}
+        return called(settings, table, queue, way)
 
-    def _is_whole(self, made: Any, queue: str, rows: int, survived: bool) -> None:
-        batch, stats = made
-        assert (batch.rows, batch.rejected) == (rows, 0)
-        assert batch.created + batch.duplicates == rows
+    def _is_whole(self, told: Told, queue: str, rows: int, survived: bool) -> None:
+        assert (told.rows, told.rejected) == (rows, 0)
+        assert (told.created or 0) + (told.duplicates or 0) == rows
         if survived:
-            assert batch.created == 0, f"{batch.created} rows were missing after a call that ended"
-        ledger = batch.ledger
+            assert told.created == 0, f"{told.created} rows were missing after a call that ended"
+        ledger = told.ledger
         assert ledger["row"].to_pylist() == list(range(rows))
-        told = dict(zip(ledger["job_id"].to_pylist(), ledger["key"].to_pylist(), strict=True))
+        keys = dict(zip(ledger["job_id"].to_pylist(), ledger["key"].to_pylist(), strict=True))
         stored = self.store.jobs(queue)
-        missing, doubled = rows - len(told.keys() & stored.keys()), len(stored) - rows
+        missing, doubled = rows - len(keys.keys() & stored.keys()), len(stored) - rows
         assert (missing, doubled) == (0, 0), f"{missing} rows lost, {doubled} jobs too many"
-        assert told == {job_id: job.key for job_id, job in stored.items()}
-        assert stats.total == rows
-        assert self.plain or stats.sealed
+        assert keys == {job_id: job.key for job_id, job in stored.items()}
+        assert told.stats.total == rows
+        assert self.plain or told.stats.sealed
         ids = ledger["job_id"].to_pylist()
         for row in range(0, rows, max(rows // _CHECKED_PAYLOADS, 1)):
             assert Struct.FromString(stored[ids[row]].payload)["n"] == row
 
 
-async def _enqueue(table: pa.Table, queue: str, settings: dict[str, Any]) -> Any:
-    async with AsyncSpooledClient(**settings) as client:
-        batch = await client.enqueue_batch(table, queue)
-        return batch, await batch.stats()
+def _drawn_way(chance: random.Random) -> Way:
+    return Way(chance.random() < 0.5, chance.choice([None, "n"]), chance.random() < 0.5)
 
 
 async def _recount(url: str) -> list[CounterMismatch]:
