@@ -31,6 +31,7 @@ from spooled_pipelines.wire.spooled_v1 import (
 )
 from spooled_pipelines.wire.well_known import Struct
 from tests.support.postgres import OwnCluster, running_cluster
+from tests.support.proof.cut_off import health_of
 from tests.support.proof.load import QUEUE, Load
 from tests.support.raw_calls import Caller
 from tests.support.server_process import API_KEY, ServerProcess
@@ -207,11 +208,14 @@ def test_what_was_acknowledged_last_outlasts_a_crash_of_the_database(
     cluster.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
     cluster.execute("SELECT pg_reload_conf()")
     url = cluster.database()
-    with Caller(serve(url).address, API_KEY) as caller:
+    server = serve(url)
+    with Caller(server.address, API_KEY) as caller:
         for job_id, status in _last_acts(caller):
             cluster.stop_at_once()
             cluster.start()
             assert _status(caller, job_id) == status
+            # And it says that it serves, however often that was: balancers pass over it else.
+            eventually(lambda: health_of(server) == "SERVING")
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ import pytest
 
 from spooled_pipelines import connect
 from spooled_pipelines.errors import DeadlineExceededError, UnavailableError
+from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.store.postgres.store import PostgresStore
 from tests.support.fault_run import jobs_of
@@ -118,7 +119,9 @@ def kill_servers(
     ):
         killer.start()
         try:
-            with Callers(address) as callers:
+            # A database that crashed is back when it is: by default a caller waits three seconds.
+            retry = None if cluster is None else RetryPolicy(max_attempts=10)
+            with Callers(address, retry) as callers:
                 first = enqueue(client, jobs // 2, "first")
                 if cluster is not None:
                     cluster.stop_at_once()
@@ -130,11 +133,11 @@ def kill_servers(
         finally:
             over.set()
             killer.join(60)
+        assert callers.errors == []
         settled = client.queue_stats(QUEUE)
         assert (settled.completed, settled.total) == (jobs, jobs)
         assert client.queue_stats("singles").pending == len(callers.enqueued)
         made = jobs_of(client, first.id) + jobs_of(client, second.id)
-    assert callers.errors == []
     assert kills[0] >= 1
     runs = Executions(logs)
     assert len(runs.runs) == len(made) == jobs

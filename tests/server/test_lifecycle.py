@@ -219,6 +219,19 @@ async def test_a_loop_that_fails_is_logged_counted_and_goes_on(
     assert "the flaky loop works again" in caplog.text
 
 
+async def test_a_loop_that_fails_goes_on_once_another_works_again() -> None:
+    monitor = LoopMonitor()
+    patient, other = (Flaky(monitor, 1, KeyError("away")) for _ in range(2))
+    patient.name = "patient loop"
+    patient.first_pause_seconds = patient.longest_pause_seconds = 3_600
+    await patient.start()
+    await aeventually(lambda: monitor.failing == ("patient loop",))
+    await other.start()
+    await asyncio.wait_for(patient.worked.wait(), 10)
+    await patient.stop()
+    await other.stop()
+
+
 async def test_a_refusal_is_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     loop = Flaky(LoopMonitor(), 1, RefusedError("UNAVAILABLE", "the database is away"))
     await loop.start()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spooled_pipelines import Batch, SpooledClient, connect
+from spooled_pipelines.rpc.retry import RetryPolicy
 from spooled_pipelines.rpc.struct import from_struct
 from tests.support import forked, programs
 from tests.support.server_process import API_KEY, ServerProcess
@@ -94,8 +95,9 @@ class Executions:
 class Callers:
     """Users of the client who call it all the time; what they see as an error is in `errors`."""
 
-    def __init__(self, address: str, count: int = 2) -> None:
+    def __init__(self, address: str, retry: RetryPolicy | None = None, count: int = 2) -> None:
         self._address = address
+        self._retry = retry
         self._stopping = threading.Event()
         self.errors: list[str] = []
         self.seconds: list[float] = []
@@ -115,7 +117,7 @@ class Callers:
             thread.join(60)
 
     def _call(self, number: int) -> None:
-        with connect(self._address, api_key=API_KEY) as client:
+        with connect(self._address, api_key=API_KEY, retry=self._retry) as client:
             for count in itertools.count():
                 if self._stopping.wait(_BETWEEN_CALLS_SECONDS):
                     return

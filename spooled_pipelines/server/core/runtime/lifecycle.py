@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 
 from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableError
@@ -15,6 +15,8 @@ from spooled_pipelines.server.core.errors import RefusedError, StoreUnavailableE
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CANCEL_AGAIN_SECONDS = 1.0
+# Between two attempts of a loop at least, where others that work again shorten its pause.
+_PAUSE_MIN_SECONDS = 0.2
 
 
 class Service(ABC):
@@ -62,6 +64,8 @@ class LoopMonitor:
         self.failures: Counter[str] = Counter()
         self._failing: dict[str, None] = {}
         self._on_change: Callable[[], object] = tuple
+        # Of loops that pause: set when another works again.
+        self._pausing: set[asyncio.Event] = set()
 
     def watch(self, on_change: Callable[[], object]) -> None:
         """Have this called whenever a loop fails, or works again."""
@@ -88,14 +92,30 @@ class LoopMonitor:
             return False
         del self._failing[name]
         self._on_change()
+        for recovered in self._pausing:
+            recovered.set()
         return True
+
+    async def pause(self, seconds: float) -> None:
+        """Return after this time, or soon after another loop works again.
+
+        Most fail for one reason: the store is away.
+        """
+        recovered = asyncio.Event()
+        self._pausing.add(recovered)
+        try:
+            await asyncio.sleep(min(seconds, _PAUSE_MIN_SECONDS))
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(recovered.wait(), max(seconds - _PAUSE_MIN_SECONDS, 0))
+        finally:
+            self._pausing.discard(recovered)
 
 
 class Loop(Service):
     """A loop beside the calls: it works, waits for the next reason to work, and so on.
 
     A loop that fails is logged with its cause, noted in the monitor, and goes on after a pause,
-    which doubles while failures follow one another.
+    which doubles while failures follow one another, and ends early where another works again.
     """
 
     first_pause_seconds = 1.0
@@ -140,7 +160,7 @@ class Loop(Service):
                     pause = self.first_pause_seconds
                 self._monitor.failed(self.name)
                 self._log_failure(error, pause)
-                await asyncio.sleep(pause)
+                await self._monitor.pause(pause)
                 resumed_at = loop.time()
 
     def _log_failure(self, error: Exception, pause: float) -> None:

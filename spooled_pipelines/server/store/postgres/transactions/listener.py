@@ -36,7 +36,7 @@ class Listener(Loop):
     `start` returns once it listens, so that nothing that is committed later is missed.
     """
 
-    first_pause_seconds, longest_pause_seconds = 0.05, 2.0
+    first_pause_seconds, longest_pause_seconds = 0.05, 1.0
     expected_errors = (*Loop.expected_errors, psycopg.Error)
 
     def __init__(self, url: str, context: StoreContext, monitor: LoopMonitor) -> None:
