@@ -127,6 +127,13 @@ def later(*given: Any) -> Callable[[pa.RecordBatch], Any]:
         (pa.array([0], pa.timestamp("s")), [pa.array([1], pa.timestamp("ms"))], 1),
         (pa.array([0], pa.timestamp("s")), [pa.array([0], pa.timestamp("s", "UTC"))], 1),
         (pa.nulls(1), [pa.array([1]), pa.array([b"x"])], 2),
+        (pa.array([[1.5]]), [pa.array([[2]]), pa.array([[]]), pa.array([[2**60 + 1]])], 3),
+        (pa.array([{"x": 1}]), [pa.array([{"x": None}]), pa.array([{"x": 1.5}])], 2),
+        (
+            pa.array([[0]], pa.list_(pa.timestamp("us"))),
+            [{"v": ["12000-01-01T00:00:00"]}, {"v": ["no time"]}],
+            2,
+        ),
     ],
 )
 def test_what_does_not_fit_to_the_first_is_refused_by_its_field(
@@ -142,6 +149,44 @@ def test_what_does_not_fit_to_the_first_is_refused_by_its_field(
         assert error.startswith("the result does not fit: field 'v'"), error
     if not pa.types.is_null(first.type):
         assert results.schema.field("v").type == first.type
+
+
+def test_a_list_of_nothing_says_nothing_of_what_others_hold(
+    spooled_client: Any, queue: str
+) -> None:
+    given = [[[]], [[1]], [[None]]]
+    batch = spooled_client.enqueue_batch([{"n": n} for n in range(3)], queue, key="n")
+    work(spooled_client, queue, later(*map(pa.array, given)), concurrency=1)
+    assert batch.results()["v"].to_pylist() == [[], [1], [None]]
+
+
+@pytest.mark.parametrize("form", [pa.RecordBatch.from_arrays, pa.table])
+def test_two_columns_of_one_name_are_refused(spooled_client: Any, queue: str, form: Any) -> None:
+    batch = spooled_client.enqueue_batch([{"n": 0}], queue)
+    twice = form([pa.array([1]), pa.array([2])], names=["v", "v"])
+    work(spooled_client, queue, batch_handler(lambda rows: twice))
+    assert "two columns named 'v'" in batch.results()["error"][0].as_py()
+
+
+def test_numbers_that_were_rounded_to_the_end_of_their_type_are_read_back(
+    spooled_client: Any, queue: str
+) -> None:
+    ends = {"a": pa.array([2**63 - 1, -(2**63)]), "b": pa.array([2**64 - 1, 0], pa.uint64())}
+    table = pa.table({**ends, "c": pa.array([[2**63 - 1], None])})
+    batch = spooled_client.enqueue_batch(table, queue, on_lossy="round", key="b")
+    jobs = [spooled_client.get_job(each.as_py()).row for each in batch.ledger["job_id"]]
+    work(spooled_client, queue, echo)
+    results = batch.results(payload=True)
+    assert results.select(["a", "b", "c"]).to_pylist() == jobs == table.to_pylist()
+    assert results["result.a"].combine_chunks() == ends["a"]
+
+
+def test_a_schema_leaves_no_part_of_a_value_out(spooled_client: Any, queue: str) -> None:
+    moments = pa.array([0, 5], pa.timestamp("s"))
+    batch = spooled_client.enqueue_batch(pa.table({"at": moments}), queue)
+    handler = batch_handler(max_rows=1, schema=pa.schema([("at", pa.date32())]))
+    work(spooled_client, queue, handler(lambda rows: None))
+    assert batch.results()["status"].to_pylist() == ["completed", "deadletter"]
 
 
 def test_a_job_that_came_from_no_table_has_results_as_json_has_them(

@@ -83,7 +83,11 @@ def _typed(columns: PayloadColumns, field: pa.Field, table: pa.Schema | None) ->
             raise
         try:
             # Bytes and durations, which JSON writes as texts.
-            return _of_field(columns, field.with_type(was)).cast(field.type)
+            array = _of_field(columns, field.with_type(was))
+            cast = array.cast(field.type)
+            # Of a timestamp Arrow's cast to a date leaves out the time.
+            if cast.cast(was).equals(array):
+                return cast
         except (pa.ArrowException, MisfitError):
             pass
         raise

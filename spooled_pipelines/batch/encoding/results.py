@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NoReturn
 
 import pyarrow as pa
@@ -40,7 +41,11 @@ class _ResultContext(ValueContext):
 
 def result_types(schema: pa.Schema) -> bytes | None:
     """Return the schema as an IPC message; None where it is too large to be kept."""
-    kinds = pa.schema([(field.name, plain_type(field.type)) for field in schema])
+    # A list of nulls, as Arrow takes an empty one for, says nothing of what others hold.
+    kinds = pa.schema(
+        (field.name, pa.null() if any_type(field.type, types.is_null) else plain_type(field.type))
+        for field in schema
+    )
     serialized: bytes = kinds.serialize().to_pybytes()
     return serialized if len(serialized) <= SCHEMA_MAX_BYTES else None
 
@@ -66,7 +71,11 @@ def encode_results(
 def _encoded(results: pa.RecordBatch, on_lossy: Lossy) -> list[bytes]:
     rows = results.num_rows
     fields = []
-    for name in sorted(results.schema.names):
+    names = sorted(results.schema.names)
+    for name, following in pairwise(names):
+        if name == following:
+            raise InvalidArgumentError(f"it has two columns named {name!r}. Rename one of them.")
+    for name in names:
         array = storage_array(results.column(name))
         context = _ResultContext(name, lambda index: index, on_lossy)
         if any_type(array.type, types.is_floating):

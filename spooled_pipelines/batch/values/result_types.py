@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from spooled_pipelines.batch.values.arrow_types import any_type, is_string
+from spooled_pipelines.batch.values.arrow_types import any_type, is_list, is_string
 from spooled_pipelines.batch.values.exact_arrays import MisfitError
 from spooled_pipelines.batch.values.table_arrays import is_bytes, table_array
 from spooled_pipelines.rpc.struct import from_struct
@@ -46,6 +46,9 @@ def why_misfit(kept: bytes, given: bytes | None, result: bytes) -> str | None:
         kind, was = known.get(name, pa.null()), own.get(name)
         if value is None:
             continue
+        if was is not None and any_type(was, types.is_null):
+            # Nulls and empty lists alone: what there is of it is JSON's.
+            was = None
         if types.is_null(kind):
             # As far as is known it is what JSON says.
             if was is not None and _needs_type(value, was):
@@ -66,20 +69,24 @@ def _fits(value: Any, kind: pa.DataType, was: pa.DataType | None) -> bool:
     if was is not None and _family(kind) != _family(was):
         return False
     try:
-        kept = _one(value, kind)
-    except MisfitError:
+        array = table_array(None, lambda: [value], kind)
+        if was is None and _family(kind) != "number":
+            return True
+        # Nothing is rounded.
+        kept = _python_value(array)
+        original = value
+        if was is not None:
+            original = _python_value(table_array(None, lambda: [value], was))
+    except (MisfitError, OverflowError, ValueError):
+        # Times within a list or struct that Python has no type for are not compared.
         return False
-    if was is None and not isinstance(kept, _NUMBERS):
-        return True
-    # Nothing is rounded.
-    original = value if was is None else _one(value, was)
     if isinstance(kept, _NUMBERS) and isinstance(original, str):
         return not isinstance(kept, float) or not math.isfinite(kept) or repr(kept) == original
     return bool(kept == original)
 
 
-def _one(value: Any, kind: pa.DataType) -> Any:
-    array = table_array(None, lambda: [value], kind)
+def _python_value(array: pa.Array) -> Any:
+    kind = array.type
     if types.is_temporal(kind):
         # Python's types do not hold all of them.
         unit = getattr(kind, "unit", "")
@@ -99,6 +106,10 @@ def _family(kind: pa.DataType) -> object:
         return "bytes"
     if types.is_timestamp(kind):
         return ("timestamp", kind.tz is None)
+    if types.is_struct(kind):
+        return frozenset((field.name, _family(field.type)) for field in kind)
+    if is_list(kind):
+        return ("list", _family(kind.value_type))
     for name, applies in (("time", types.is_time), ("duration", types.is_duration)):
         if applies(kind):
             return name

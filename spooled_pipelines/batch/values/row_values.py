@@ -23,11 +23,11 @@ from pyarrow import types
 from spooled_pipelines.batch.values.arrow_types import is_list, is_string
 from spooled_pipelines.batch.values.table_arrays import (
     duration_count,
+    integer_reader,
     is_bytes,
     to_bytes,
     to_decimal,
     to_float,
-    to_integer,
 )
 from spooled_pipelines.errors import InvalidArgumentError
 
@@ -82,6 +82,8 @@ def reader_of(arrow_type: pa.DataType) -> Read | None:
     if types.is_struct(arrow_type):
         fields = map(arrow_type.field, range(arrow_type.num_fields))
         return _reader_of_structs({field.name: reader_of(field.type) for field in fields})
+    if types.is_integer(arrow_type):
+        return integer_reader(arrow_type)
     if types.is_timestamp(arrow_type):
         zone = None if arrow_type.tz is None else _zone(arrow_type.tz)
         return lambda value: _moment(value, zone)
@@ -192,7 +194,6 @@ def _zone(name: str) -> tzinfo:
 _MICROSECONDS = len("2013-01-31T05:00:00.000000")
 _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], Read], ...] = (
     (types.is_boolean, _is(bool)),
-    (types.is_integer, to_integer),
     (types.is_floating, to_float),
     (types.is_decimal, to_decimal),
     (is_string, _is(str)),

@@ -114,6 +114,8 @@ def _prepare(arrow_type: pa.DataType) -> _Prepare:
     if types.is_struct(arrow_type):
         fields = map(arrow_type.field, range(arrow_type.num_fields))
         return _prepare_struct({field.name: _prepare(field.type) for field in fields})
+    if types.is_integer(arrow_type):
+        return integer_reader(arrow_type)
     if types.is_temporal(arrow_type):
         parse = _counts(arrow_type)
         per_second = _per_second(arrow_type)
@@ -198,11 +200,18 @@ def _scaled(seconds: int, digits: str | None, per_second: int) -> int:
     return seconds * per_second + fraction
 
 
-def to_integer(value: Any) -> int:
-    """Return a whole number, which may be written as text."""
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-        raise ValueError(value)
-    return int(value)
+def integer_reader(arrow_type: pa.DataType) -> Callable[[Any], int]:
+    """Return what makes whole numbers of a type, which may be written as text."""
+    bits = arrow_type.bit_width
+    end = 2**bits if types.is_unsigned_integer(arrow_type) else 2 ** (bits - 1)
+
+    def to_integer(value: Any) -> int:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError(value)
+        # What `on_lossy="round"` made of the type's last numbers is one too many for it.
+        return end - 1 if bits == 64 and value == end else int(value)
+
+    return to_integer
 
 
 def to_float(value: Any) -> float:
@@ -238,7 +247,6 @@ _EXTENSIONS: Mapping[str, _Prepare] = {
     "arrow.json": json.dumps,
 }
 _SCALARS: tuple[tuple[Callable[[pa.DataType], bool], _Prepare], ...] = (
-    (types.is_integer, to_integer),
     (types.is_floating, to_float),
     (types.is_decimal, to_decimal),
     (is_bytes, to_bytes),

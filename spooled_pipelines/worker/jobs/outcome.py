@@ -269,17 +269,15 @@ def outcomes_of_columns(results: pa.RecordBatch, *, keeps_types: bool = False) -
 
 
 def columns_of(value: object) -> pa.RecordBatch | None:
-    """Return a record batch or table with each name once as a record batch; None for the rest."""
+    """Return a record batch or table with columns as a record batch; None for the rest."""
     import pyarrow as pa
 
     if not isinstance(value, pa.RecordBatch | pa.Table):
         return None
-    names = value.schema.names
-    if not names or len(set(names)) != len(names):
-        return None
-    if isinstance(value, pa.RecordBatch):
-        return value
-    return pa.record_batch([column.combine_chunks() for column in value.columns], names)
+    if isinstance(value, pa.RecordBatch) or not value.schema.names:
+        return value if value.schema.names else None
+    columns = [column.combine_chunks() for column in value.columns]
+    return pa.record_batch(columns, value.schema.names)
 
 
 def _arrow_row(value: object) -> pa.RecordBatch | None:
