@@ -59,11 +59,14 @@ def markdown(batch: SpooledBatch, stats: BatchStats | None) -> str:
     if stats is not None:
         counts = {n: getattr(stats, n) for n in ("total", "completed", "deadletter", "cancelled")}
         counts["open"] = stats.open
-    title = f"[{batch.name}]({batch.url})" if batch.url else _code(batch.name)
+    name, queue_name = batch.name, batch.queue_name
+    if stats is not None:
+        name, queue_name = stats.name, stats.queue_name
+    title = f"[{name}]({batch.url})" if batch.url else _code(name)
     lines = [
         f"### {title}",
         "",
-        f"Batch {_code(batch.id)} on queue {_code(batch.queue_name)}",
+        f"Batch {_code(batch.id)} on queue {_code(queue_name)}",
         "",
         "| " + " | ".join(counts) + " |",
         "|" + " ---: |" * len(counts),

@@ -27,7 +27,7 @@ class SpooledBatch(BaseModel):
     the block, or in the environment if it was enqueued without one.
 
     Attributes:
-        record: what `Batch.to_dict` gave.
+        record: what `Batch.to_dict` gave; of another program's batch only its ``batch_id``.
         block: the name of the `SpooledCredentials` block; None: the environment says where the
             server is.
         anonymous: whether the credentials were made in code and never saved, so that only the
@@ -40,8 +40,14 @@ class SpooledBatch(BaseModel):
     _credentials: SpooledCredentials | None = PrivateAttr(None)
 
     @classmethod
-    def of(cls, record: dict[str, Any], credentials: SpooledCredentials | None) -> SpooledBatch:
-        """Return the batch of a record, on the server of these credentials."""
+    def of(
+        cls, record: SpooledBatch | dict[str, Any] | str, credentials: SpooledCredentials | None
+    ) -> SpooledBatch:
+        """Return the batch of a record or an id, on the server of these credentials."""
+        if isinstance(record, SpooledBatch):
+            return record.using(credentials)
+        if isinstance(record, str):
+            record = {"batch_id": record}
         name = None if credentials is None else credentials._block_document_name  # noqa: SLF001
         batch = cls(record=record, block=name, anonymous=credentials is not None and name is None)
         return batch.using(credentials)
@@ -63,13 +69,13 @@ class SpooledBatch(BaseModel):
 
     @property
     def queue_name(self) -> str:
-        """The queue."""
-        return str(self.record["queue_name"])
+        """The queue; empty where only the batch's id is known."""
+        return str(self.record.get("queue_name") or "")
 
     @property
     def name(self) -> str:
-        """The batch's name."""
-        return str(self.record["name"])
+        """The batch's name; empty where only its id is known."""
+        return str(self.record.get("name") or "")
 
     @property
     def url(self) -> str | None:

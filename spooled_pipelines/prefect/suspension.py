@@ -23,8 +23,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateName,
 )
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.flow_runs import resume_flow_run, suspend_flow_run
+from prefect.logging.loggers import flow_run_logger
 
 from spooled_pipelines.batch.outcome.verdict import Rule, breached, check_max_failed, failed_error
 from spooled_pipelines.client.sync.client import SpooledClient
@@ -114,13 +116,14 @@ def resume_settled_flows() -> int:
     return resumed
 
 
-def cancel_batches(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001
+def cancel_batches(flow: Any, flow_run: FlowRun, state: Any) -> None:  # noqa: ARG001
     """Cancel what the flow run's batches have not started: ``@flow(on_cancellation=[...])``.
 
     Subflows have hooks of their own. Prefect runs hooks where the flow ran; a flow that was called
     as a function, without a deployment, has nobody that would.
     """
-    log = get_run_logger()
+    # Prefect's runner calls this outside of the run.
+    log = flow_run_logger(flow_run, flow)
     for batch_id, named in {n[artifacts.BATCH_ID]: n for n in _batches_of(flow_run.id)}.items():
         if artifacts.UNSAVED in named:
             log.warning(

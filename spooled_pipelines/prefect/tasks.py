@@ -136,7 +136,7 @@ class _Waiting:
 
 @task(name="wait_for_batch", cache_policy=NO_CACHE)
 def wait_for_batch(
-    batch: SpooledBatch,
+    batch: SpooledBatch | str,
     timeout: float | None = None,
     max_failed: float = 0,
     on_breach: OnBreach = "raise",
@@ -146,7 +146,7 @@ def wait_for_batch(
     """Wait until every job of the batch is settled and not too many failed; return the batch.
 
     Args:
-        batch: what `enqueue_batch` returned.
+        batch: what `enqueue_batch` returned, or the id of a batch that is another program's.
         timeout: seconds; None: as long as it takes.
         max_failed: how many jobs may fail or be cancelled: a number, or a share (a float).
         on_breach: ``"stop"`` also cancels what has not started, once more failed than that.
@@ -157,7 +157,7 @@ def wait_for_batch(
         BatchFailedError: more failed than that.
         BatchTimeoutError: not settled in time; the message names what holds it back.
     """
-    batch.using(credentials)
+    batch = SpooledBatch.of(batch, credentials)
     waiting = _Waiting(batch)
     with batch.client() as client:
         waited = client.batch(batch.record)
@@ -172,7 +172,7 @@ def wait_for_batch(
 
 @task(name="await_batch", cache_policy=NO_CACHE)
 async def await_batch(
-    batch: SpooledBatch,
+    batch: SpooledBatch | str,
     timeout: float | None = None,
     max_failed: float = 0,
     on_breach: OnBreach = "raise",
@@ -180,7 +180,7 @@ async def await_batch(
     allow_expired: bool = False,
 ) -> SpooledBatch:
     """Do what `wait_for_batch` does in asyncio: no thread is held, however many batches run."""
-    batch.using(credentials)
+    batch = SpooledBatch.of(batch, credentials)
     waiting = await asyncio.to_thread(_Waiting, batch)
     shown: asyncio.Task[None] | None = None
 

@@ -447,6 +447,9 @@ def test_a_cancelled_flow_cancels_what_has_not_started(
 
     run = start(cancelled)
     execute(cancelled, run)
+    # Of a deployment the runner does it, outside of the run.
+    with get_client(sync_client=True) as api:
+        cancel_batches(cancelled, api.read_flow_run(run), Cancelling())
     hidden, other, first = client.batches(queue)
     assert (first.cancelled, first.completed) == (9, 1)
     assert other.cancelled == 10
@@ -455,6 +458,25 @@ def test_a_cancelled_flow_cancels_what_has_not_started(
 
 
 # Secrets, and batches in other processes.
+
+
+@pytest.mark.parametrize("way", [wait_for_batch, await_batch])
+def test_a_batch_of_another_program_is_waited_for_by_its_id(
+    way: Any, credentials: SpooledCredentials, client: SpooledClient, queue: str
+) -> None:
+    made = client.enqueue_batch(TABLE, queue)
+    work(client, queue)
+
+    @flow
+    def waits() -> Any:
+        return way(made.id, credentials=credentials, timeout=60)
+
+    @flow
+    async def awaits() -> Any:
+        return await way(made.id, credentials=credentials, timeout=60)
+
+    waited = waits() if way is wait_for_batch else asyncio.run(awaits())
+    assert (waited.id, len(waited.result()), waited.block) == (made.id, 10, "production")
 
 
 def test_a_stored_batch_holds_no_key_and_finds_its_block(
