@@ -160,7 +160,7 @@ def _default_address(api_key: str | None, creates: bool) -> str:
                 f"no server is named, and this folder has no {DEFAULT_STORE}: give --address, or "
                 "set SPOOLED_GRPC_ADDRESS and SPOOLED_API_KEY"
             )
-        print_error(f"no server is named, so this is about {address.removeprefix('embedded:')}")
+        print_error(f"no server is named; using {address.removeprefix('embedded:')}")
     return address
 
 

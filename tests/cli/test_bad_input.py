@@ -54,7 +54,7 @@ def assert_one_line(
         (["watch", "b_1", "--max-failed", "-1"], "-1"),
         (["watch", "b_1", "--max-failed", "many"], "'many'"),
         (["watch", "b_1", "--max-failed", "1.5"], "'1.5'"),
-        (["results", "b_1", "-o", "r.xlsx"], "the name of the file 'r.xlsx' says no known format"),
+        (["results", "b_1", "-o", "r.xlsx"], "the name of the file 'r.xlsx' has no known format"),
         (
             ["results", "b_1", "-o", "absent/r.csv"],
             "absent/r.csv' cannot be written: there is no such folder",

@@ -136,7 +136,7 @@ def test_without_any_server_it_is_the_file_of_this_folder_and_says_so(folder: Pa
     assert "no server is named, and this folder has no spooled.db" in done.stderr
     done = command("enqueue", "orders.csv", "q")
     assert done.code == 0, done.stderr
-    assert f"no server is named, so this is about {folder / 'spooled.db'}" in done.stderr
+    assert f"no server is named; using {folder / 'spooled.db'}" in done.stderr
     assert json.loads(command("stats", "q", "--json").stdout)["pending"] == 3
     with connect() as client:
         assert client.settings.name == f"embedded:{folder / 'spooled.db'}"

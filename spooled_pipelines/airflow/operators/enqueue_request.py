@@ -103,7 +103,7 @@ class EnqueueRequest:
         )
         if batch["changed"]:
             told = changed_text(batch["changed"], batch["replaced"])
-            self.log.warning("Duplicates with another payload than their job had: %s", told)
+            self.log.warning("Duplicates whose payload differs from their job's: %s", told)
         return enqueued
 
     def _look_at_batch(self, client: SpooledClient) -> None:

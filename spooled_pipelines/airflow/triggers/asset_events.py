@@ -61,9 +61,7 @@ class SpooledEventTrigger(BaseEventTrigger):
                 # Airflow would start it again every other second, with a traceback each time.
                 if monotonic() - logged >= _LOG_AGAIN_SECONDS:
                     logged = monotonic()
-                    self.log.error(
-                        "Nothing can be watched, which is tried again: %s", error.message
-                    )
+                    self.log.error("Nothing can be watched now; trying again: %s", error.message)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 

@@ -266,7 +266,9 @@ async def open_batch(
         SpooledError: the server cannot be reached or refuses.
     """
     if name is None:
-        raise InvalidArgumentError("a batch that comes in parts needs a name, to be found again by")
+        raise InvalidArgumentError(
+            "a batch that comes in parts needs a name, by which it is found again"
+        )
     scope = KeyScope(validation.queue_name(queue_name), name)
     check_names(options, PartOptions)
     await check_rerun(service, on_rerun)

@@ -40,7 +40,7 @@ def file_format_of(location: Location) -> str:
         if suffix in known:
             return file_format
     raise InvalidArgumentError(
-        f"the name of the file {location.name!r} says no known format "
+        f"the name of the file {location.name!r} has no known format "
         f"({suffix or 'no extension'}). "
         f"Known are {KNOWN}; read any other into a table first."
     )

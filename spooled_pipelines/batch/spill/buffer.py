@@ -79,8 +79,8 @@ def _naming_the_folder() -> Iterator[None]:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"rows cannot be put aside in {tempfile.gettempdir()} ({error.strerror}), which is "
-            "where TMPDIR says; name a folder there that has room",
+            f"rows cannot be put aside in {tempfile.gettempdir()} ({error.strerror}); set "
+            "TMPDIR to a folder that has space",
         ) from error
 
 

@@ -37,7 +37,7 @@ def new_key(
     if len(names) > _QUEUES_MAX:
         raise invalid(f"queues has {len(names)} names, and at most {_QUEUES_MAX} are allowed")
     if expires_at is not None and expires_at <= now:
-        raise invalid("expires_at is not in the future")
+        raise invalid("expires_at must be in the future")
     secret = f"sp_live_{secrets.token_urlsafe(32)}"
     record = KeyRecord(
         organization=organization_name(organization),

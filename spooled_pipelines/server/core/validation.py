@@ -214,7 +214,9 @@ def queue_limits(value: queue_admin_v1.QueueLimits) -> QueueLimits:
 def lease_id(text: str) -> str | None:
     """Return the lease id that a claim asks for; None where it names none."""
     if text and _LEASE_ID.fullmatch(text) is None:
-        raise invalid(f"lease_id must be 32 lower-case hexadecimal digits, got {len(text)} others")
+        raise invalid(
+            f"lease_id must be 32 lower-case hexadecimal digits, got {len(text)} other characters"
+        )
     return text or None
 
 

@@ -107,7 +107,9 @@ async def _start(_: Request) -> Response:
 async def _no_such_page(request: Request, error: Exception) -> Response:
     code = error.status_code if isinstance(error, HTTPException) else 404
     if code == 405:
-        response = refused(request, RefusedError("INVALID_ARGUMENT", "this address takes no form"))
+        response = refused(
+            request, RefusedError("INVALID_ARGUMENT", "this address does not accept forms")
+        )
         response.status_code = code
         return response
     session = _session(request)

@@ -188,7 +188,7 @@ class _Places:
         """Have one of them; RefusedError with this code where none is free."""
         host = peer_host(context.peer())
         if self._taken.total() >= self._in_all or self._taken[host] >= self._of_one:
-            raise RefusedError(code, f"too many {self._what} stand already")
+            raise RefusedError(code, f"there are too many {self._what} already")
         self._taken[host] += 1
         try:
             yield

@@ -74,7 +74,7 @@ class _Latest(Generic[T]):
             seen = str(missing)
         if seen != self._refused:
             self._refused = seen
-            _log.error("new certificates are not taken, the old ones stay in use: %s", error)
+            _log.error("new certificates were refused; the old ones stay in use: %s", error)
 
 
 class Certificates:

@@ -130,7 +130,7 @@ async def test_keys_outlive_the_server(store_url: str) -> None:
         ({"name": ""}, "name has 0 characters"),
         ({"name": "n" * 101}, "name has 101 characters"),
         ({"organization": "a\nb"}, "organization"),
-        ({"expires_at": timestamp(1)}, "expires_at is not in the future"),
+        ({"expires_at": timestamp(1)}, "expires_at must be in the future"),
     ],
 )
 async def test_a_key_that_makes_no_sense_is_refused(

@@ -92,7 +92,7 @@ async def test_someone_elses_database_is_left_alone(tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     before = path.read_bytes()
-    assert "something else" in await refusal(path)
+    assert "another program" in await refusal(path)
     assert path.read_bytes() == before
 
 

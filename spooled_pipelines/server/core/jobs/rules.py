@@ -390,7 +390,7 @@ def why_not_revised(job: JobState, revision: Revision) -> RefusedError | None:
     if revision.cancel and job.status not in (Status.PENDING, Status.SCHEDULED):
         return conflict(f"Job is {name}: only a job that has not started can be cancelled")
     if not revision.cancel and job.status != Status.DEADLETTER:
-        return conflict(f"Job is {name}, and not a dead letter")
+        return conflict(f"Job is {name}, not a dead letter")
     return None
 
 

@@ -19,7 +19,7 @@ def back_up(url: str, destination: Path) -> int:
     """
     if not is_sqlite(url):
         raise StoreUnavailableError(
-            "only stores in SQLite are backed up so; for PostgreSQL use pg_dump --schema=spooled"
+            "only SQLite stores are backed up this way; for PostgreSQL use pg_dump --schema=spooled"
         )
     return backup.back_up(path_of(url), destination)
 

@@ -253,10 +253,10 @@ async def borrowed(pool: Pool, *, tries_again: bool = False) -> AsyncIterator[Co
         if is_lost(error):
             raise unavailable() from error
         if _may_pass(error):
-            _log.warning("PostgreSQL does not take it now: %s", type(error).__name__)
+            _log.warning("PostgreSQL cannot take this now: %s", type(error).__name__)
             raise RefusedError(
                 "UNAVAILABLE",
-                f"the database of the store does not take it now ({type(error).__name__}); "
+                f"the store's database cannot take this now ({type(error).__name__}); "
                 "nothing of the call was done, and it may be repeated",
             ) from error
         # Not the message: it may show a key.

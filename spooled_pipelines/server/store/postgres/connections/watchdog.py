@@ -59,8 +59,8 @@ class _Watch:
         while not self._connection.lock.locked() or await self._is_worked_on():  # noqa: ASYNC110
             await asyncio.sleep(PATIENCE_SECONDS)
         _log.error(
-            "a connection to PostgreSQL is cut: it has not answered for %g s, and the database "
-            "works on nothing of it",
+            "a connection to PostgreSQL is cut: it has not answered for %g s, and the database is "
+            "not working on anything for it",
             PATIENCE_SECONDS,
         )
         cut(self._connection)

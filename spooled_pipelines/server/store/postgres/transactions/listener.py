@@ -101,7 +101,7 @@ class Listener(Loop):
         try:
             sender, changes = notify_payloads.unpacked(payload)
         except ValueError:
-            _log.warning("a notice on channel %s is not ours: all is looked at", self._channel)
+            _log.warning("a notice on channel %s is not ours; looking at everything", self._channel)
             sender, changes = "", CommitEvent(everything=True)
         if sender != self._context.sender:
             self._heard(changes)

@@ -396,7 +396,7 @@ def _connected(url: str, is_stopped: bool = True) -> Iterator[_Connection]:
             yield connection
     except psycopg.errors.LockNotAvailable as error:
         raise StoreUnavailableError(
-            f"somebody changes {shown(url)}; stop the servers on it first"
+            f"{shown(url)} is being changed; stop the servers on it first"
         ) from error
     except psycopg.Error as error:
         reason = " ".join(str(error).split())

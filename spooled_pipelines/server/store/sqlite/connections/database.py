@@ -99,7 +99,9 @@ def _configure(connection: sqlite3.Connection, cache_kib: int) -> None:
 def _prepare(connection: sqlite3.Connection, path: Path, mode: MigrationMode) -> None:
     there = objects(connection)
     if there and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreUnavailableError(f"{path} is a database of something else; choose another path")
+        raise StoreUnavailableError(
+            f"{path} is the database of another program; choose another path"
+        )
     steps = lacking(connection, path)
     may_run(str(path), steps, is_new=not there, mode=mode)
     connection.execute("PRAGMA journal_mode = WAL")

@@ -89,7 +89,7 @@ def existing(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA query_only = ON")
             owner = connection.execute("PRAGMA application_id").fetchone()[0]
             if owner != database.APPLICATION_ID:
-                raise StoreUnavailableError(f"{path} is a database of something else")
+                raise StoreUnavailableError(f"{path} is the database of another program")
             yield connection
     except sqlite3.Error as error:
         raise StoreUnavailableError(f"{path} cannot be read as a store: {error}") from error
