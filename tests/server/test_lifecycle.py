@@ -17,6 +17,7 @@ from spooled_pipelines.server.auth import ApiKeys, Audit, Caller, FailedAuthLimi
 from spooled_pipelines.server.config.settings import ServerSettings
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.jobs.records import Status
+from spooled_pipelines.server.core.runtime import lifecycle
 from spooled_pipelines.server.core.runtime.clock import SystemClock
 from spooled_pipelines.server.core.runtime.lifecycle import (
     BackgroundTasks,
@@ -232,8 +233,13 @@ async def test_a_loop_that_fails_goes_on_once_another_works_again() -> None:
     await other.stop()
 
 
-async def test_a_refusal_is_logged_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    loop = Flaky(LoopMonitor(), 1, RefusedError("UNAVAILABLE", "the database is away"))
+async def test_a_refusal_is_logged_once_without_a_traceback(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "_AWAY_PAUSE_MAX_SECONDS", 0.001)
+    loop = Flaky(LoopMonitor(), 5, RefusedError("UNAVAILABLE", "the database is away"))
+    # However long other failures pause it.
+    loop.longest_pause_seconds = 3_600
     await loop.start()
     await asyncio.wait_for(loop.worked.wait(), 10)
     await loop.stop()

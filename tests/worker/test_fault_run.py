@@ -14,6 +14,7 @@ import pytest
 
 from spooled_pipelines.worker import Worker
 from tests.support.fault_run import QUEUE, FaultRun, Found, check, client_of
+from tests.support.postgres import empty_store
 from tests.support.server_process import ServerProcess
 from tests.support.waiting import eventually
 
@@ -50,20 +51,28 @@ def test_a_small_run_with_faults_settles_each_job_once(
     assert sum(job.retry_count for job in found.jobs)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def on_each_store(
+    request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path
+) -> Iterator[ServerProcess]:
+    """A server over each kind of store."""
+    with empty_store(request.param, tmp_path) as url:
+        yield start_server("--store", url)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
-def test_a_hundred_thousand_jobs_with_faults(start_server: StartServer, tmp_path: Path) -> None:
+def test_a_hundred_thousand_jobs_with_faults(on_each_store: ServerProcess, tmp_path: Path) -> None:
     rows = [{"n": n} for n in range(100_000)]
-    faulty_run(tmp_path, start_server(), [rows], pauses(SEED, 0.5, 3.0, 10_000))
+    faulty_run(tmp_path, on_each_store, [rows], pauses(SEED, 0.5, 3.0, 10_000))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1_800)
-def test_the_same_with_processes_that_crash(start_server: StartServer, tmp_path: Path) -> None:
+def test_the_same_with_processes_that_crash(on_each_store: ServerProcess, tmp_path: Path) -> None:
     arguments = ("--executor", "process", "--concurrency", "2")
-    server = start_server()
     rows = [{"n": n, "crash": n % 500 == 0} for n in range(20_000)]
-    faulty_run(tmp_path, server, [rows], pauses(SEED, 2.0, 6.0, 10_000), *arguments)
+    faulty_run(tmp_path, on_each_store, [rows], pauses(SEED, 2.0, 6.0, 10_000), *arguments)
 
 
 HANDLER = "import time\ndef run(job):\n    time.sleep(0.01)\n"

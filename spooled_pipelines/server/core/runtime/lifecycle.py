@@ -17,6 +17,8 @@ _log = logging.getLogger(__name__)
 _CANCEL_AGAIN_SECONDS = 1.0
 # Between two attempts of a loop at least, where others that work again shorten its pause.
 _PAUSE_MIN_SECONDS = 0.2
+# Calls work again as soon as the store does; as long as a loop fails, health says otherwise.
+_AWAY_PAUSE_MAX_SECONDS = 1.0
 
 
 class Service(ABC):
@@ -115,7 +117,8 @@ class Loop(Service):
     """A loop beside the calls: it works, waits for the next reason to work, and so on.
 
     A loop that fails is logged with its cause, noted in the monitor, and goes on after a pause,
-    which doubles while failures follow one another, and ends early where another works again.
+    which doubles while failures follow one another, and ends early where another works again. A
+    store that is away is tried again every second, which is logged once.
     """
 
     first_pause_seconds = 1.0
@@ -145,21 +148,27 @@ class Loop(Service):
 
     async def _supervise(self) -> None:
         loop = asyncio.get_running_loop()
-        pause, resumed_at = 0.0, loop.time()
+        pause, resumed_at, said = 0.0, loop.time(), ("", 0.0)
         while True:
             try:
                 await self._work()
                 if self._monitor.works(self.name):
                     _log.warning("the %s works again", self.name)
+                    said = ("", 0.0)
                 await self._wait()
             # Whatever it is, the loop must not end with it: nobody would begin it again.
             except Exception as error:  # noqa: BLE001, PERF203
-                worked_long = loop.time() - resumed_at > self.longest_pause_seconds
-                pause = min(2 * pause, self.longest_pause_seconds)
+                is_expected = isinstance(error, self.expected_errors)
+                longest = self.longest_pause_seconds
+                if is_expected:
+                    longest = min(longest, _AWAY_PAUSE_MAX_SECONDS)
+                worked_long = loop.time() - resumed_at > longest
+                pause = min(2 * pause, longest)
                 if worked_long or not pause:
                     pause = self.first_pause_seconds
                 self._monitor.failed(self.name)
-                self._log_failure(error, pause)
+                if not is_expected or said != (said := (str(error), pause)):
+                    self._log_failure(error, pause)
                 await self._monitor.pause(pause)
                 resumed_at = loop.time()
 
