@@ -181,7 +181,7 @@ def test_what_cannot_be_served_is_one_line(tmp_path: Path) -> None:
     store = ("--store", f"sqlite:///{tmp_path / 'jobs.db'}")
     for arguments, text in (
         (store, "the server needs an API key"),
-        ((*store, "--api-key", API_KEY, "--rate-limit", "0"), "rate_limit"),
+        ((*store, "--api-key", API_KEY, "--rate-limit", "0"), "--rate-limit must be"),
         ((*store, "--api-key", API_KEY, "--tls-cert", "x"), "tls_cert and tls_key"),
         (("--store", "mysql:///x", "--api-key", API_KEY), "mysql:///x"),
         ((*store, "--api-key", API_KEY, "--listen", "nowhere.invalid:1"), "nowhere.invalid:1"),
