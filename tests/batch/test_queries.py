@@ -172,6 +172,32 @@ def test_a_server_keeps_what_is_not_read_yet(postgres_url: str) -> None:
         connection.cancel()
 
 
+def test_months_have_no_length_and_json_keeps_its_numbers(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        for text in ("1 month 2 days", "1 year", "infinity"):
+            for value in (f"interval '{text}'", f"ARRAY[interval '{text}']"):
+                said = refused(sql=f"SELECT {value} AS a", connection=connection)
+                assert "no fixed length" in said
+                connection.rollback()
+        (row,) = rows_of(sql="SELECT interval '40 days 1.5 s' AS a", connection=connection)
+        assert row["a"] == dt.timedelta(days=40, seconds=1.5)
+        assert "one name twice" in refused(
+            sql="""SELECT '{"x": 1, "x": 2}'::json AS a""", connection=connection
+        )
+        connection.rollback()
+        exact = "SELECT '{\"x\": 0.12345678901234567890}'::jsonb AS a"
+        (row,) = rows_of(sql=exact, connection=connection)
+        assert row["a"] == '{"x":0.12345678901234567890}'
+        assert "'a' is an interval" in refused(connection.execute("SELECT interval '1 month' AS a"))
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(postgres_url),
+        poolclass=sqlalchemy.NullPool,
+    )
+    assert "'a' is an interval" in refused(sql="SELECT interval '1 s' AS a", connection=engine)
+    engine.dispose()
+
+
 def test_values_of_a_database_are_what_they_are(postgres_url: str) -> None:
     query = (
         "SELECT 1.50::numeric(10, 2) AS d, timestamptz '2013-01-01 05:00+02' AS t, "

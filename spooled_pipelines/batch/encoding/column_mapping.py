@@ -18,7 +18,7 @@ from spooled_pipelines.batch.options.row_options import (
     TagsOption,
     parse_limit_by,
 )
-from spooled_pipelines.batch.values.arrow_types import is_json, is_text
+from spooled_pipelines.batch.values.arrow_types import is_json, is_text, repeated_names
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.retry_backoff import RetryBackoffOption, is_backoff
 from spooled_pipelines.rpc import validation
@@ -344,7 +344,7 @@ def _check_time_column(schema: pa.Schema, option: str, column: str) -> None:
 
 
 def _refuse_duplicate_names(names: Sequence[str]) -> None:
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = repeated_names(names)
     if duplicates:
         raise InvalidArgumentError(
             f"there is more than one column named {', '.join(map(repr, duplicates))}, and a "

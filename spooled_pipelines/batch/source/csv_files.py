@@ -20,6 +20,7 @@ from spooled_pipelines.batch.source.csv_records import (
 )
 from spooled_pipelines.batch.source.csv_types import ColumnFacts, ColumnTypes, cast, column_types
 from spooled_pipelines.batch.source.read_errors import wrap_read_errors
+from spooled_pipelines.batch.values.arrow_types import repeated_names
 from spooled_pipelines.errors import EmptyTableError, InvalidArgumentError, SourceError
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def _opened(stream: IO[bytes], location: Location, options: TextOptions) -> _Tex
             )
         line, piece = line + line_breaks(piece[:end]), piece[end:]
 
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = repeated_names(names)
     if twice:
         raise InvalidArgumentError(
             f"the file {location.name!r} names two columns {twice[0]!r}. Name them yourself, "

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from spooled_pipelines.batch.source import python_rows
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
+from spooled_pipelines.batch.values.arrow_types import repeated_names
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
 
@@ -35,7 +36,7 @@ def from_pandas(frame: pd.DataFrame, scan: Scan, rows: int) -> Opened:
             'Join the levels: df.columns = ["_".join(map(str, name)) for name in df.columns].'
         )
     names = [str(name) for name in frame.columns]
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = repeated_names(names)
     if duplicates:
         raise InvalidArgumentError(
             f"the DataFrame has more than one column named {', '.join(map(repr, duplicates))}, and "
@@ -43,7 +44,8 @@ def from_pandas(frame: pd.DataFrame, scan: Scan, rows: int) -> Opened:
         )
     # A column that is not read need not even be something that Arrow can hold.
     read = list(scan.columns_to_read(names) or names)
-    indices = [names.index(name) for name in read]
+    places = {name: index for index, name in enumerate(names)}
+    indices = [places[name] for name in read]
 
     def chunks() -> Iterator[list[python_rows.Column]]:
         for start in range(0, max(1, len(frame)), rows):

@@ -22,7 +22,7 @@ from spooled_pipelines.batch.options.text_options import (
     TextOptions,
     parse_text_options,
 )
-from spooled_pipelines.batch.values.arrow_types import storage_array
+from spooled_pipelines.batch.values.arrow_types import repeated_names, storage_array
 from spooled_pipelines.errors import InvalidArgumentError
 from spooled_pipelines.text import one_line
 
@@ -96,13 +96,16 @@ class Scan:
                 ) from None
 
     def _check_columns(self, names: Sequence[str]) -> None:
-        for name in self.columns or ():
-            if names.count(name) > 1:
+        if self.columns is None:
+            return
+        known, repeated = set(names), set(repeated_names(names))
+        for name in self.columns:
+            if name in repeated:
                 raise InvalidArgumentError(
                     f"columns: there is more than one column named {name!r}. Rename or drop one of "
                     "them."
                 )
-            if name not in names:
+            if name not in known:
                 first = ", ".join(repr(there) for there in names[:30])
                 raise InvalidArgumentError(
                     f"columns: there is no column {name!r}. There are: {first}."
@@ -174,7 +177,7 @@ def _parse_columns(columns: Sequence[str]) -> tuple[str, ...]:
     for name in columns:
         if not isinstance(name, str):
             raise InvalidArgumentError(f"columns: a column's name must be text, got {name!r}.")
-    duplicates = sorted({name for name in columns if columns.count(name) > 1})
+    duplicates = repeated_names(columns)
     if duplicates or not columns:
         what = f"names {duplicates[0]!r} twice" if duplicates else "names no column"
         raise InvalidArgumentError(f"columns={list(columns)!r} {what}.")

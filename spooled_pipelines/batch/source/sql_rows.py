@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 import pyarrow as pa
 
 from spooled_pipelines.batch.options.row_options import SqlParameters
-from spooled_pipelines.batch.source import duckdb_rows, python_rows
+from spooled_pipelines.batch.source import duckdb_rows, psycopg_rows, python_rows
 from spooled_pipelines.batch.source.read_errors import read_error
 from spooled_pipelines.batch.source.row_filter import Opened, Scan
 from spooled_pipelines.errors import InvalidArgumentError, SpooledError
@@ -106,6 +106,11 @@ class _SqlAlchemyResult:
             return None
         return [(name,) for name in list(self._result.keys())]
 
+    @property
+    def driver_cursor(self) -> Any:
+        """The cursor of the driver below SQLAlchemy."""
+        return self._result.cursor
+
     def fetchmany(self, size: int, /) -> Sequence[Any]:
         rows: Sequence[Any] = self._result.fetchmany(size) if self._result.returns_rows else []
         return rows
@@ -137,12 +142,15 @@ def _refuse_async(connection: object) -> None:
 
 
 def _make_cursor(connection: Any) -> Any:
-    module = type(connection).__module__.split(".")[0]
+    module = _module_of(connection)
     _refuse_async(connection)
     if module in _NAMED:
         # Outside of a transaction only a cursor with hold lives on.
         hold = bool(getattr(connection, "autocommit", False))
-        return _call_driver(lambda: connection.cursor(name="spooled_rows", withhold=hold))
+        cursor = _call_driver(lambda: connection.cursor(name="spooled_rows", withhold=hold))
+        if module == "psycopg":
+            psycopg_rows.read_exactly(cursor)
+        return cursor
     streaming = getattr(sys.modules.get(f"{module}.cursors"), "SSCursor", None)
     if streaming is not None:
         return _call_driver(lambda: connection.cursor(streaming))
@@ -155,6 +163,9 @@ def _open_result(cursor: Cursor, scan: Scan, rows: int, *, owned: bool) -> Opene
         return scan.apply(reader.schema, _arrow_batches(reader, cursor, owned))
     if cursor.description is None and not hasattr(cursor, "fetchmany"):
         raise InvalidArgumentError(f"{_WHAT} gives no rows.")
+    # SQLAlchemy lets go of it once all rows are read.
+    driver_cursor = getattr(cursor, "driver_cursor", cursor)
+    described = driver_cursor.description
     first = _call_driver(lambda: cursor.fetchmany(rows))
     if cursor.description is None:
         raise InvalidArgumentError(
@@ -163,6 +174,8 @@ def _open_result(cursor: Cursor, scan: Scan, rows: int, *, owned: bool) -> Opene
     names = [column[0] for column in cursor.description]
     if _is_duckdb(cursor):
         duckdb_rows.check_cursor(cursor.description)
+    elif _module_of(driver_cursor) in _NAMED and not (owned and _module_of(cursor) == "psycopg"):
+        psycopg_rows.refuse_intervals(described or driver_cursor.description)
     chunks = _chunks(cursor, names, first, rows, owned)
     schema, batches = python_rows.from_chunks(names, chunks)
     return scan.apply(schema, batches)
@@ -178,7 +191,11 @@ def _arrow_reader(cursor: Cursor) -> pa.RecordBatchReader | None:
 
 
 def _is_duckdb(connection: object) -> bool:
-    return type(connection).__module__.split(".")[0] in ("duckdb", "_duckdb")
+    return _module_of(connection) in ("duckdb", "_duckdb")
+
+
+def _module_of(value: object) -> str:
+    return type(value).__module__.split(".")[0]
 
 
 def _arrow_batches(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import pyarrow as pa
@@ -11,6 +12,11 @@ from pyarrow import types
 
 from spooled_pipelines.batch.values import iso8601
 from spooled_pipelines.errors import InvalidArgumentError
+
+
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """Return the names that are there more than once."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def is_json(arrow_type: pa.DataType) -> bool:
