@@ -248,6 +248,24 @@ def _unread(target: Target) -> None:
         peer.run(2)
 
 
+def _unread_jobs(target: Target) -> None:
+    """Calls for one large job whose answers nobody reads."""
+    with Caller(target.server.address, target.produce) as caller:
+        job = spooled.EnqueueRequest(queue_name="q", payload={"a": "x" * 900_000})
+        job_id = caller.call(job).job_id
+    body = message(spooled.GetJobRequest(job_id=job_id).SerializeToString())
+    with ExitStack() as stack:
+        peers = [stack.enter_context(Peer(target.server.address, window=1)) for _ in range(4)]
+        for peer in peers:
+            peer.run(0.2)
+            for _ in range(target.many(300)):
+                peer.call(named("GetJob").path, body, key=target.produce)
+        until = time.monotonic() + 8 * target.scale
+        while time.monotonic() < until:
+            for peer in peers:
+                peer.run(0.1)
+
+
 def _columns() -> bytes:
     return field(2, field(2, b"") * 4_000_000)
 
@@ -295,6 +313,7 @@ WITH_KEY: dict[str, Attack] = {
     "a chunk of 15 rows, each a list of 1 MB": _chunk_of_lists,
     "a chunk of four million empty rows": _packed_once("EnqueueBatch", _columns),
     "10 uploads whose answers nobody reads": _unread,
+    "1,200 calls of GetJob, 0.9 MB each, whose answers nobody reads": _unread_jobs,
 }
 
 
