@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+from google.protobuf.message import Message
 
 from spooled_pipelines.retry_backoff import parse_backoff
 from spooled_pipelines.server.core.errors import invalid, shortened
@@ -43,6 +46,21 @@ def request_id(value: str) -> str:
     if not value:
         return value
     return _name("request_id", value, limits.WORKER_ID_PATTERN, limits.REQUEST_ID_MAX)
+
+
+def bind_request_id(request: Message) -> None:
+    """Make a request's id, where it has one, that of this very request.
+
+    So a client's id with another request is that of another call. A request that is sent again is
+    the same, byte for byte, as it came: a name of a queue in it may have another meaning by then.
+    """
+    named = request.DESCRIPTOR.fields_by_name.get("request_id")
+    if named is None:
+        return
+    value: str = getattr(request, named.name)
+    if request_id(value):
+        said = request.DESCRIPTOR.full_name.encode() + request.SerializeToString(deterministic=True)
+        setattr(request, named.name, blake2b(said, digest_size=16).hexdigest())
 
 
 def text(name: str, value: str, longest: int, *, shortest: int = 0) -> str:

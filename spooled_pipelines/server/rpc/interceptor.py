@@ -45,6 +45,7 @@ from spooled_pipelines.server.core.limits.in_flight import (
     Received,
     Share,
 )
+from spooled_pipelines.server.core.validation import bind_request_id
 from spooled_pipelines.server.rpc.connections import ConnectionGuard
 from spooled_pipelines.server.rpc.intake import Intake
 from spooled_pipelines.server.store import JobStore
@@ -192,6 +193,7 @@ class Interceptor:
     ) -> Any:
         """Return the answer of a service that may be asked; what it does is audited."""
         try:
+            bind_request_id(request)
             await self.authorize_queues(caller, request)
             answer = await function(caller, request)
         except RefusedError as refusal:

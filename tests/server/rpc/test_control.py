@@ -111,6 +111,17 @@ async def test_what_is_out_of_bounds_is_refused(wire: Wire, request_: Any) -> No
         await wire.call(request_)
 
 
+async def test_an_id_of_a_request_is_not_one_of_another(wire: Wire) -> None:
+    """Else the second would do nothing, and answer with what became of the first."""
+    for queue in ("a", "a", "b"):
+        await wire.enqueue(queue)
+    purges = [admin.PurgeQueueRequest(queue_name=name, request_id="r") for name in ("a", "b")]
+    cancelled = [(await wire.call(purge)).cancelled for purge in purges + purges]
+    assert cancelled == [2, 1, 2, 1]
+    redrive = admin.RedriveDeadLettersRequest(queue_name="a", request_id="r")
+    assert (await wire.call(redrive)).redriven == 0
+
+
 async def test_a_paused_queue_hands_out_nothing_and_says_so(wire: Wire) -> None:
     await upload(wire, "x")
     await wire.call(admin.PauseQueueRequest(queue_name="q"))

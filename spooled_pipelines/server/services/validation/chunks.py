@@ -115,7 +115,7 @@ def checked_upload(request: batch_v1.OpenBatch) -> Upload:
         fair_by=validation.text("fair_by", request.fair_by, limits.COLUMN_KEY_MAX),
         limit_by=validation.text("limit_by", request.limit_by, limits.COLUMN_KEY_MAX),
         limit_per_key=validation.integer(
-            "limit_per_key", request.limit_per_key, bool(request.limit_by), limits.PER_KEY_MAX
+            "limit_per_key", request.limit_per_key, int(bool(request.limit_by)), limits.PER_KEY_MAX
         ),
     )
 
