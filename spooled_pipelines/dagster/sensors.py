@@ -88,7 +88,9 @@ class _Cursor:
     def settled_since(self, client: SpooledClient, queue_name: str) -> Iterator[BatchStats]:
         """Yield what has settled since the last look, and remember what is open."""
         watched, self.open = self.open, []
-        for stats in [*_stats(client, watched), *reversed(self._new(client, queue_name))]:
+        found = [*_stats(client, watched), *reversed(self._new(client, queue_name))]
+        # One that was watched and is started over is new, too.
+        for stats in {stats.batch_id: stats for stats in found}.values():
             if not stats.settled:
                 self.open.append(stats.batch_id)
             elif not self._first:
@@ -102,10 +104,12 @@ class _Cursor:
             if len(page) < limit or _moment(page[-1].created_at) < self._since:
                 break
             limit *= 4
+        # The newest one may have been started over since: another generation, made later.
         new = [
             stats
             for stats in page
-            if _moment(stats.created_at) >= self._since and stats.batch_id not in self._latest
+            if (moment := _moment(stats.created_at)) > self._since
+            or (moment == self._since and stats.batch_id not in self._latest)
         ]
         if new:
             newest = _moment(new[0].created_at)

@@ -409,6 +409,20 @@ def test_a_settled_batch_starts_one_run(
     work(client, case.queue)
     assert sorted(look()) == sorted(batch.id for batch in later)
     assert past.id not in (cursor[0] or "")
+    # What is retried starts nothing; what is started over is another generation.
+    client.enqueue_batch(TABLE, case.queue, name="new", on_rerun="retry_failed")
+    for name in ("later 1", "later 2"):
+        client.enqueue_batch(TABLE, case.queue, name=name, on_rerun="fresh")
+    assert look() == []
+    # One that the sensor knows as open.
+    client.enqueue_batch(TABLE, case.queue, name="later 2", on_rerun="fresh")
+    work(client, case.queue)
+    assert sorted(look()) == sorted([later[1].id, later[2].id])
+    # The newest of all.
+    client.enqueue_batch(TABLE, case.queue, name="later 2", on_rerun="fresh")
+    work(client, case.queue)
+    assert look() == [later[2].id]
+    assert look() == []
 
 
 def test_a_run_request_is_the_user_s_own_with_our_key(

@@ -139,17 +139,16 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         """Work until the batch is settled or the queue is empty, and return the counts."""
         try:
             self._parse_rendered()
-            deadline = time.monotonic() + self.max_time.total_seconds()
             with self.hook.get_conn() as client:
                 if self.queue_name is not None:
-                    return self._drain(client, parse_text(self.queue_name), deadline)
+                    return self._drain(client, parse_text(self.queue_name))
                 batches = parse_batch_refs(self.batch, describe(self.batch))
                 if not batches:
                     report_empty(
                         self.on_empty, "There is no batch: the tasks before gave none.", self.log
                     )
                     return {}
-                return self._settle(client, batches, deadline)
+                return self._settle(client, batches)
         except NON_RETRYABLE as error:
             raise AirflowFailException(error.message) from None
 
@@ -170,9 +169,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
                 f"max_time must be a timedelta or a number of seconds, got {self.max_time!r}"
             )
 
-    def _settle(
-        self, client: SpooledClient, batches: Sequence[BatchRef], deadline: float
-    ) -> dict[str, Any]:
+    def _settle(self, client: SpooledClient, batches: Sequence[BatchRef]) -> dict[str, Any]:
         rule = (self.max_failed, self.allow_expired)
         seal_parts(client, batches)
         found = look_at_batches(client, batches, *rule)
@@ -180,6 +177,7 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         queues = list(dict.fromkeys(of))
         progress = ProgressLogger(self.log)
         with self._working(client, queues):
+            deadline = self._deadline()
             while not found.done:
                 if time.monotonic() > deadline:
                     raise self._time_is_up(found.description)
@@ -189,8 +187,9 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
                 progress.step(found.step, found.description)
         return found.stats
 
-    def _drain(self, client: SpooledClient, queue_name: str, deadline: float) -> dict[str, Any]:
+    def _drain(self, client: SpooledClient, queue_name: str) -> dict[str, Any]:
         with self._working(client, queue_name, stop_when_empty=True) as worker:
+            deadline = self._deadline()
             while self._is_working():
                 if time.monotonic() > deadline:
                     raise self._time_is_up(f"{worker.report.settled} jobs of {queue_name} done.")
@@ -213,6 +212,10 @@ class SpooledWorkOperator(WithHook, TextTemplates, BaseOperator):
         options |= {"concurrency": self.concurrency, "lease_seconds": self.lease_seconds}
         self._worker = Worker(client, queues, self.handler, **self.options, **options)
         return self._worker
+
+    def _deadline(self) -> float:
+        """Return when to stop: counted from here, where it is ready to work."""
+        return float(time.monotonic() + self.max_time.total_seconds())
 
     def _is_working(self) -> bool:
         """Wait a moment, and return whether the worker still works; raise what ended it."""
