@@ -121,6 +121,15 @@ def test_a_part_may_be_empty(door: Any, queue: str) -> None:
     assert opened.seal(5).stats().total == 3
 
 
+def test_a_batch_of_empty_parts_has_results_without_rows(spooled_client: Any, queue: str) -> None:
+    opened = spooled_client.open_batch("nothing", queue, key="n")
+    opened.add("all", [])
+    sealed = opened.seal()
+    for batch in (sealed, spooled_client.batch(sealed.id)):
+        assert batch.results(payload=True).num_rows == 0
+        assert batch.results(schema={"x": pa.int64()}).schema.field("x").type == pa.int64()
+
+
 def test_a_part_of_which_nothing_can_be_a_job_is_in_where_that_is_wanted(
     door: Any, queue: str
 ) -> None:

@@ -200,6 +200,9 @@ def test_what_does_not_go_together_is_refused(door: Any, queue: str, tmp_path: P
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             batch.results(**arguments)
+    late = [pa.table({"n": [1]}), pa.table({"n": ["x"]})]
+    with pytest.raises(InvalidArgumentError, match=r"'n' of the list is int64 .* string later"):
+        door.enqueue_batch(late, queue).results(join=late)
     with pytest.raises(InvalidArgumentError, match="does not know them"):
         door.batch(batch.to_dict()).results(join=[{"n": 1}])
     with pytest.raises(InvalidArgumentError, match="extension"):

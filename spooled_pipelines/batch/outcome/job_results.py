@@ -122,7 +122,8 @@ class ResultStore:
             self.schemas[number] = columns.job_ids[list(columns.schema_ids).index(number)]
         if not columns.schema_ids and rows:
             self.schemas.setdefault(0, columns.job_ids[0])
-        self._add_page(columns.job_ids, columns.statuses, *lists)
+        if rows:
+            self._add_page(columns.job_ids, columns.statuses, *lists)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Return all of them, once adding is finished."""

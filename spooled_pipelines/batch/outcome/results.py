@@ -281,6 +281,7 @@ def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[
     ours: list[pa.Array] = []
     ended = f"{source.what} is not the table that was enqueued: it has "
     for record_batch in source.batches:
+        own = _of_first_types(source, record_batch)
         start = 0
         while start < record_batch.num_rows:
             if not ours or not len(ours[0]):
@@ -289,12 +290,37 @@ def _joined(source: Source, columns: Iterator[list[pa.Array]]) -> Iterator[list[
                     raise InvalidArgumentError(ended + "more rows than the ledger.")
                 continue
             count = min(record_batch.num_rows - start, len(ours[0]))
-            theirs = record_batch.slice(start, count).columns
+            theirs = (column.slice(start, count) for column in own)
             yield [*theirs, *(column.slice(0, count) for column in ours)]
             ours = [column.slice(count) for column in ours]
             start += count
     if any(len(each[0]) for each in chain([ours] if ours else [], columns)):
         raise InvalidArgumentError(ended + "fewer rows than the ledger.")
+
+
+def _of_first_types(source: Source, record_batch: pa.RecordBatch) -> list[pa.Array]:
+    """Return a table's columns with the types of its first rows, which those of a list may change.
+
+    Raises:
+        InvalidArgumentError: a value would not be the same.
+    """
+    columns: list[pa.Array] = record_batch.columns
+    if record_batch.schema.types == source.schema.types:
+        return columns
+    columns = []
+    for field, column in zip(source.schema, record_batch.columns, strict=True):
+        try:
+            cast = column.cast(field.type)
+            is_same = pa.types.is_null(column.type) or cast.cast(column.type).equals(column)
+        except pa.ArrowException:
+            is_same = False
+        if not is_same:
+            raise InvalidArgumentError(
+                f"column {field.name!r} of {source.what} is {field.type} in its first rows and "
+                f"{column.type} later. Pass a table, in which a column has one type."
+            )
+        columns.append(cast)
+    return columns
 
 
 def _named(theirs: Iterable[str], results: Iterable[str]) -> dict[str, str]:
