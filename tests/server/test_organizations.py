@@ -71,7 +71,7 @@ def holds_the_secret(url: str) -> bool:
 
 async def test_an_organization_is_deleted_and_nothing_is_left_of_it(two: str) -> None:
     assert holds_the_secret(two)
-    listed = json.loads((await run("list", "--store", two, "--json")).stdout)
+    listed = [*map(json.loads, (await run("list", "--store", two, "--json")).stdout.splitlines())]
     each = {"queues": 2, "batches": 1, "jobs": 3, "keys": 0}
     assert listed == [{"name": "acme", **each}, {"name": "other", **each}]
     refused = await asyncio.to_thread(command, "organizations", "delete", "acme", "--store", two)
@@ -80,7 +80,7 @@ async def test_an_organization_is_deleted_and_nothing_is_left_of_it(two: str) ->
     assert "acme: deleted with 3 jobs" in done.stdout
     assert not holds_the_secret(two)
     left = json.loads((await run("list", "--store", two, "--json")).stdout)
-    assert left == [{"name": "other", **each}]
+    assert left == {"name": "other", **each}
     # What the others have is whole.
     assert await asyncio.to_thread(find_faults, two) == []
 

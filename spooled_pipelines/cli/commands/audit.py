@@ -28,13 +28,12 @@ def audit(
     request = ListAuditRequest(organization=organization or "", page_size=limit)
     with open_keys(store, server) as call:
         response = call("ListAudit", request)
-    entries = [audit_dict(entry) for entry in response.entries]
-    if server.as_json:
-        print_json(entries)
-        return
-    for entry in entries:
-        say(_line(entry))
-    if not entries:
+    for entry in map(audit_dict, response.entries):
+        if server.as_json:
+            print_json(entry)
+        else:
+            say(_line(entry))
+    if not response.entries and not server.as_json:
         print("nothing was done yet that is audited")
 
 

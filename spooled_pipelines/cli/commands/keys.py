@@ -11,7 +11,7 @@ import typer
 
 from spooled_pipelines.cli.exit_codes import UsageError
 from spooled_pipelines.cli.options import Server, duration, for_server
-from spooled_pipelines.cli.output import print_json, print_pairs, print_record, say
+from spooled_pipelines.cli.output import print_record, say
 
 app = typer.Typer(help="Create, list and revoke API keys.", rich_markup_mode=None)
 
@@ -75,15 +75,12 @@ def list_keys(server: Server, organization: Organization = None, store: Store = 
     with open_keys(store, server) as call:
         pages = followed(partial(call, "ListKeys"), KEYS["ListKeys"], request, "keys")
         listed = [key_dict(key) for key in pages]
-    if server.as_json:
-        print_json(listed)
-        return
-    if not listed:
+    if not listed and not server.as_json:
         say("there are no keys; `spooled-pipelines keys create` makes one", sys.stderr)
     for number, key in enumerate(listed):
-        if number:
+        if number and not server.as_json:
             print()
-        print_pairs(_for_people(key))
+        print_record(key if server.as_json else _for_people(key), server.as_json)
 
 
 @app.command("revoke")

@@ -29,7 +29,8 @@ def list_(store: StoreUrl = "sqlite:///spooled.db", as_json: AsJson = False) -> 
     with usage_error_if_unavailable():
         found = organizations.organizations(store)
     if as_json:
-        print_json([each._asdict() for each in found])
+        for each in found:
+            print_json(each._asdict())
         return
     print_rows(
         organizations.Organization._fields,
