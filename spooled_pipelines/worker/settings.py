@@ -85,7 +85,8 @@ class WorkerSettings:
         grace_seconds: how long a stopping worker waits for running handlers and for their results
             to arrive. The default ends before Kubernetes' 30 seconds do.
         idle_seconds: the longest pause between two requests to an empty queue.
-        stop_when_empty: end once no queue has a job that is due and all that was taken is done.
+        stop_when_empty: end once no queue has a job that is due and all that was taken is done. A
+            pause or a limit of a queue is waited for while it holds back such jobs.
         executor: where plain handlers run: on threads, or in processes of their own.
         rate: at most so many jobs are begun a second; None: as fast as they come.
         running_log: a descriptor of a file in which the ids of the jobs that run are noted.

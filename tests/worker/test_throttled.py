@@ -107,3 +107,34 @@ def test_a_plain_server_gets_the_job_back_when_it_is_to_run_again(
     assert job.lease_expires_at is not None
     assert job.started_at is not None
     assert job.lease_expires_at - job.started_at > timedelta(seconds=590)
+
+
+@pytest.mark.parametrize("how", ["rate", "throttled", "paused", "in flight"])
+def test_a_worker_that_ends_when_its_queue_is_empty_waits_for_what_is_held_back(
+    spooled_client: MemoryClient, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    for n in range(5):
+        spooled_client.enqueue("q", {"n": n})
+    if how == "rate":
+        spooled_client.set_queue_limits("q", jobs_per_second=20, burst=1)
+    elif how == "paused":
+        spooled_client.pause_queue("q")
+    elif how == "in flight":
+        spooled_client.set_queue_limits("q", max_in_flight=1)
+        (taken,) = spooled_client.dequeue("q", "other")
+    throttled: list[str] = []
+
+    def handler(job: Job) -> None:
+        if how == "throttled" and not throttled:
+            throttled.append(job.id)
+            raise Throttled(after=0.1)
+
+    worker = Worker(spooled_client, "q", handler, concurrency=2, stop_when_empty=True).start()
+    eventually(lambda: "of queue 'q' are due, but" in caplog.text)
+    if how == "paused":
+        spooled_client.resume_queue("q")
+    elif how == "in flight":
+        spooled_client.complete(taken)
+    report = worker.join(60)
+    assert report.completed == (4 if how == "in flight" else 5)
+    assert spooled_client.queue_stats("q").pending == 0

@@ -55,6 +55,14 @@ class QueueSource:
         self.served = 0.0
         self.idle_until = 0.0
         self.was_empty = False
+        self._said_held_back = False
+
+    def say_held_back(self, due: int, *, is_paused: bool) -> None:
+        """Log, once, that the worker waits for jobs which the queue does not hand out."""
+        if not self._said_held_back:
+            self._said_held_back = True
+            why = "it is paused" if is_paused else "its limits hold them back"
+            logger.warning("%d jobs of queue %r are due, but %s", due, self.share.name, why)
 
     def record(self, jobs: int) -> None:
         """Note how many jobs it had."""
@@ -159,10 +167,32 @@ class Fetcher:
             cut_short = any(answer is not None and answer.cut_short for answer in answers)
             source.record(fetched)
             source.was_empty = had_nothing and fetched == 0
-            if self._settings.stop_when_empty and all(each.was_empty for each in self._sources):
+            if self._settings.stop_when_empty and await self._are_drained():
                 return
             if fetched < wanted and not cut_short:
                 source.idle_until = self._clock.monotonic() + source.backoff.next()
+
+    async def _are_drained(self) -> bool:
+        """Return whether no queue has a job that is due.
+
+        One that hands out nothing may have some: while it is paused, or as its limits have it.
+        """
+        if not all(each.was_empty for each in self._sources):
+            return False
+        for source in self._sources:
+            try:
+                found = await self._client.queues(source.share.name) if self._claims_chunks else []
+            except SpooledError as error:
+                if not is_transient(error):
+                    raise
+                return False
+            for queue in found:
+                due = queue.stats.pending - queue.waiting
+                source.was_empty = due <= 0
+                if due > 0:
+                    source.say_held_back(due, is_paused=queue.paused)
+                    return False
+        return True
 
     @property
     def _limits(self) -> FetchLimits:
