@@ -84,9 +84,14 @@ class ColumnFacts:
             self.only_numbers = False
             return
         self.numbers = True
-        self.fractions = self.fractions or _any(pc.match_substring_regex(values, "[.,eE]"))
+        self.fractions = self.fractions or _any(
+            pc.match_substring(values, "," if decimal_comma else ".")
+        )
         is_long = pc.greater(pc.binary_length(values), _SURELY_EXACT_CHARACTERS)
-        long = values.filter(pc.or_(is_long, pc.match_substring_regex(values, "[eE]")))
+        if not is_plain:
+            # What has an exponent may be large in few characters.
+            is_long = pc.or_(is_long, pc.match_substring_regex(values, "[eE]"))
+        long = values.filter(is_long)
         if len(long):
             self.long_numbers = True
             texts = pc.unique(long).to_pylist()

@@ -29,12 +29,13 @@ def int96_unit(
     """
     with parquet.ParquetFile(open_file()) as file:
         columns_of_file = [file.schema.column(index) for index in range(len(file.schema))]
+        names = file.schema_arrow.names
         int96 = {
-            column.path.split(".")[0]
+            _column_of(column.path, names)
             for column in columns_of_file
             if column.physical_type == "INT96"
         }
-        read = [one for one in file.schema_arrow.names if one in int96]
+        read = [one for one in names if one in int96]
     if columns is not None:
         read = [one for one in read if one in columns]
     if not read or not any(map(_is_beyond, _times(open_file, read, "us"))):
@@ -50,6 +51,13 @@ def int96_unit(
                 "Write the column as a timestamp of microseconds. Nothing was sent."
             )
     return "us"
+
+
+def _column_of(path: str, names: list[str]) -> str:
+    """Return the column that a path within a file is in; its own name may have dots, too."""
+    parts = path.split(".")
+    tops = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((top for top in tops if top in names), path)
 
 
 def _is_beyond(times: pa.Array) -> bool:
