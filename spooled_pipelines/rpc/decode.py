@@ -169,7 +169,8 @@ def batch_stats_from(message: batch_v1.BatchStats) -> BatchStats:
         created_at=_time_of(message, "created_at"),
         changed_at=_time_of(message, "changed_at"),
         stalls=tuple(
-            Stall(cause=_cause_name(stall.cause), message=stall.message) for stall in message.stalls
+            Stall(_CAUSE_BY_NUMBER.get(stall.cause, "unspecified"), stall.message)
+            for stall in message.stalls
         ),
         top_errors=tuple((error.error, error.count) for error in message.top_errors),
         waiting_errors=tuple(map(_waiting_error_from, message.waiting_errors)),
@@ -213,7 +214,3 @@ def _time_of(
     if not message.HasField(field):
         return None
     return time_from(getattr(message, field))
-
-
-def _cause_name(number: int) -> str:
-    return _CAUSE_BY_NUMBER.get(number, "unspecified")

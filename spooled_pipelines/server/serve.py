@@ -4,43 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import resource
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from spooled_pipelines.server.config.settings import ServerSettings
-from spooled_pipelines.server.core.runtime.clock import Clock
 from spooled_pipelines.server.core.runtime.operator_log import operator_log
 from spooled_pipelines.server.server import Server
 
-_log = logging.getLogger(__name__)
 
-
-async def serve(
+def run(
     settings: ServerSettings,
     *,
     ready: Callable[[str], None],
-    dashboard_ready: Callable[[str], None] | None = None,
-    clock: Clock | None = None,
-    stop: asyncio.Event | None = None,
+    dashboard_ready: Callable[[str], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, or until `stop` is set.
+    """Serve in this thread until SIGTERM or SIGINT.
 
     `ready` gets the address, and before it `dashboard_ready` the dashboard's URL, if there is any.
     """
-    ended = stop or asyncio.Event()
+    raise_open_files()
+    _run(_serve(settings, ready, dashboard_ready))
+
+
+async def _serve(
+    settings: ServerSettings, ready: Callable[[str], None], dashboard_ready: Callable[[str], None]
+) -> None:
+    ended = asyncio.Event()
     loop = asyncio.get_running_loop()
-    if stop is None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ended.set)
-    server = Server(settings, clock=clock)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    server = Server(settings)
     server.check()
     await server.start()
     try:
         if server.dashboard_url is not None:
-            (dashboard_ready or _announce_dashboard)(server.dashboard_url)
+            dashboard_ready(server.dashboard_url)
         ready(server.address)
         server.announce()
         await ended.wait()
@@ -49,17 +49,6 @@ async def serve(
     finally:
         await server.stop()
         operator_log.info("stopped")
-
-
-def run(
-    settings: ServerSettings,
-    *,
-    ready: Callable[[str], None] | None = None,
-    dashboard_ready: Callable[[str], None] | None = None,
-) -> None:
-    """Serve in this thread until SIGTERM or SIGINT."""
-    raise_open_files()
-    _run(serve(settings, ready=ready or _announce, dashboard_ready=dashboard_ready))
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -79,11 +68,3 @@ def raise_open_files() -> None:
     wanted = max(soft, 65_536) if hard == resource.RLIM_INFINITY else hard
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _announce(address: str) -> None:
-    _log.info("listening on %s", address)
-
-
-def _announce_dashboard(url: str) -> None:
-    _log.info("dashboard at %s", url)

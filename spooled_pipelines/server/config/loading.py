@@ -193,7 +193,8 @@ def load(
     """
     path = path or environment.get(CONFIG_VARIABLE) or None
     given = _of_file(path) if path else {}
-    given |= _of_environment(environment) | _of_flags(flags)
+    given |= _of_environment(environment)
+    given |= _checked(flags, {name: OPTIONS[name].flag for name in flags})
     origins = {name: origin for name, (_, origin) in given.items()}
     for key, origin in _given_keys(given):
         _refuse_weak_key(key, origin)
@@ -218,10 +219,6 @@ def _refuse_weak_key(key: str, origin: str) -> None:
             f"{origin}: api_key has {len(key)} characters, which can be guessed, and needs "
             f"{_KEY_MIN}; {_MAKE_KEY}"
         )
-
-
-def _of_flags(flags: Mapping[str, object]) -> _Given:
-    return _checked(flags, {name: OPTIONS[name].flag for name in flags})
 
 
 def _of_environment(environment: Mapping[str, str]) -> _Given:

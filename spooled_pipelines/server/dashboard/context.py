@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from spooled_pipelines.server.auth import SEES_PAYLOADS
 from spooled_pipelines.server.core.errors import RefusedError
 from spooled_pipelines.server.core.runtime.clock import Clock
+from spooled_pipelines.server.dashboard.formatting import number
 from spooled_pipelines.server.dashboard.rendering import Pages
 from spooled_pipelines.server.dashboard.security import Cookies, Origin, check_token, form_of
 from spooled_pipelines.server.dashboard.sessions import Session, Sessions
@@ -94,6 +95,13 @@ class SignedInRequest:
         """Return the redirect to the page that shows what an action did."""
         self.session.notice = notice
         return RedirectResponse(path, 303)
+
+    def retried(self, count: int, path: str) -> Response:
+        """Return the redirect to the page whose dead letters were retried."""
+        notice = f"{number(count)} dead letters are back in the queue, with all their retries."
+        if not count:
+            notice = "No dead letter was retried: none has this text in its error."
+        return self.done(notice, path)
 
 
 Form = Mapping[str, str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,11 +120,8 @@ class HttpCertificates(ssl.SSLContext):
 
 
 def _stamps(files: CertificateFiles) -> tuple[_Stamp, ...]:
-    return tuple(_stamp(path.stat()) for path in files.paths)
-
-
-def _stamp(found: os.stat_result) -> _Stamp:
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    found = [path.stat() for path in files.paths]
+    return tuple((each.st_mtime_ns, each.st_size, each.st_ino) for each in found)
 
 
 def _for_grpc(files: CertificateFiles) -> grpc.ServerCertificateConfiguration:

@@ -79,11 +79,7 @@ async def retry(ctx: SignedInRequest, form: Form) -> Response:
     batch_id = ctx.request.path_params["batch_id"]
     contains = form.get("error_contains", "")
     request = batch_v1.RetryBatchRequest(batch_id=batch_id, error_contains=contains)
-    count = (await ctx.call(request)).retried
-    notice = f"{number(count)} dead letters are back in the queue, with all their retries."
-    if not count:
-        notice = "No dead letter was retried: none has this text in its error."
-    return ctx.done(notice, f"/batches/{batch_id}")
+    return ctx.retried((await ctx.call(request)).retried, f"/batches/{batch_id}")
 
 
 async def _stats(ctx: SignedInRequest) -> batch_v1.BatchStats:

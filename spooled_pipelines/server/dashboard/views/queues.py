@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from spooled_pipelines.server.core.errors import not_found
 from spooled_pipelines.server.dashboard.context import Form, SignedInRequest
-from spooled_pipelines.server.dashboard.formatting import number
 from spooled_pipelines.server.dashboard.throughput import Rate
 from spooled_pipelines.wire import queue_admin_v1
 from spooled_pipelines.wire.batch_v1 import ListBatchesRequest
@@ -82,11 +81,7 @@ async def retry_dead_letters(ctx: SignedInRequest, form: Form) -> Response:
     name = ctx.request.path_params["name"]
     contains = form.get("error_contains", "")
     request = queue_admin_v1.RedriveDeadLettersRequest(queue_name=name, error_contains=contains)
-    count = (await ctx.call(request)).redriven
-    notice = f"{number(count)} dead letters are back in the queue, with all their retries."
-    if not count:
-        notice = "No dead letter was retried: none has this text in its error."
-    return ctx.done(notice, f"/queues/{name}/dead-letters")
+    return ctx.retried((await ctx.call(request)).redriven, f"/queues/{name}/dead-letters")
 
 
 async def _queue(ctx: SignedInRequest) -> queue_admin_v1.Queue:

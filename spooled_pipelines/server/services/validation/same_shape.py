@@ -8,7 +8,7 @@ ASCII, and whatever is invalid, so that one place words the refusals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TypeAlias
 
@@ -93,7 +93,7 @@ def _begin(words: _Words, places: _Places, start: bytes) -> bool:
 
 def _are_values(each: _Bytes, words: _Words, places: _Places, lengths: _Bytes) -> bool:
     tags = each[places]
-    for tag in _distinct(tags):
+    for tag in np.flatnonzero(np.bincount(tags)).tolist():
         chosen = tags == tag
         if chosen.all():
             of_tag, of_length = places, lengths
@@ -102,10 +102,6 @@ def _are_values(each: _Bytes, words: _Words, places: _Places, lengths: _Bytes) -
         if not _are_of_tag(tag, each, words, of_tag, of_length):
             return False
     return True
-
-
-def _distinct(tags: _Bytes) -> Iterable[int]:
-    return np.flatnonzero(np.bincount(tags)).tolist()
 
 
 def _are_of_tag(tag: int, each: _Bytes, words: _Words, places: _Places, lengths: _Bytes) -> bool:

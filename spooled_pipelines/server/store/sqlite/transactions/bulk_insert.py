@@ -26,7 +26,11 @@ _CUTS = {
 
 def insert_rows(connection: sqlite3.Connection, columns: Mapping[str, Column]) -> int:
     """Insert rows into `jobs`, passing over those whose key is there; returns how many went in."""
-    per_row = {name for name, column in columns.items() if not _is_single(column)}
+    per_row = {
+        name
+        for name, column in columns.items()
+        if column is not None and not isinstance(column, int | bytes | str)
+    }
     if (
         per_row == _CUTS.keys()
         and isinstance(columns["seq"], range)
@@ -48,7 +52,7 @@ def _insert_each(connection: sqlite3.Connection, columns: Mapping[str, Column]) 
     bound: list[Iterable[object]] = []
     for column in columns.values():
         if column is None or isinstance(column, int):
-            values.append(_literal(column))
+            values.append("NULL" if column is None else f"{column:d}")
         else:
             values.append("?")
             bound.append(repeat(column) if isinstance(column, bytes | str) else column)
@@ -96,11 +100,3 @@ def _statement(columns: Iterable[str], rows: str) -> str:
         f"INSERT INTO jobs ({', '.join(columns)}) {rows} "
         "ON CONFLICT (organization, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
     )
-
-
-def _is_single(column: Column) -> bool:
-    return column is None or isinstance(column, int | bytes | str)
-
-
-def _literal(value: Column) -> str:
-    return "NULL" if value is None else f"{value:d}"

@@ -23,7 +23,7 @@ def back_up(source: Path, destination: Path) -> int:
     A server on it goes on meanwhile. The copy gets its name only when it is whole and on the disk.
     StoreUnavailableError, FileExistsError or another OSError say why there is none.
     """
-    for path in (destination, _log_of(destination)):
+    for path in (destination, destination.with_name(destination.name + "-wal")):
         if path.exists():
             # SQLite would take the log of an older file for part of the new one.
             raise FileExistsError(17, "there is a file already; choose another name", str(path))
@@ -93,10 +93,6 @@ def existing(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.Error as error:
         raise StoreUnavailableError(f"{path} cannot be read as a store: {error}") from error
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
 
 
 def _sync(path: Path) -> None:
