@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, get_args
 
-from airflow.sdk import BaseSensorOperator, PokeReturnValue, TriggerRule, XComArg
+from airflow.sdk import BaseSensorOperator, PokeReturnValue, XComArg
 
 from spooled_pipelines.airflow.arguments import queue_condition
 from spooled_pipelines.airflow.arguments.on_empty import OnEmpty, check_on_empty, report_empty
@@ -283,7 +283,7 @@ class StreamJobsSensor(WithHook, TextTemplates, BaseSensorOperator):
             if not batches:
                 what = "queue" if self._waits_for_queue else "batch"
                 message = f"There is no {what} to wait for: the tasks before gave none."
-                if self.trigger_rule == TriggerRule.ALL_SUCCESS:
+                if self.trigger_rule == "all_success":
                     # Had they been skipped, this one would have been skipped, too.
                     message += " They did succeed: does the one that enqueues push its XCom?"
                 report_empty(self.on_empty, message, self.log)
