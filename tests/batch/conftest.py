@@ -37,6 +37,9 @@ class AsyncDoor:
         self._target = target
         self._loop = loop
 
+    def __repr__(self) -> str:
+        return repr(self._target)
+
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
         return self._calling(value) if callable(value) else value
