@@ -31,6 +31,15 @@ def quick(job):
     note("ran", job)
     return {"n": job.payload["n"]}
 
+def forks(job):
+    copy = os.fork()
+    if copy == 0:
+        raise SystemExit(3)
+    return {"copy": copy}
+
+async def awaits_and_forks(job):
+    return forks(job)
+
 def slow(job):
     note("began", job)
     time.sleep(job.payload.get("seconds", 60))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from spooled_pipelines import Job, SpooledClient, connect
@@ -251,3 +252,19 @@ def test_processes_of_a_killed_worker_end_though_their_handlers_do_not(
 def children_of(pid: int) -> list[int]:
     found = [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
     return [each for each in found if status_of(each)[1:2] == [str(pid)]]
+
+
+@pytest.mark.parametrize("handler", ["forks", "awaits_and_forks"])
+def test_a_copy_that_a_handler_forks_does_not_outlive_it(
+    spooled_client: MemoryClient, start_worker: StartWorker, handler: str
+) -> None:
+    client = spooled_client
+    ids = [client.enqueue("q", {}).job_id for _ in range(2)]
+    worker = start_worker(client.settings, "q", f"handlers:{handler}", "--concurrency", "1")
+    eventually(lambda: all(client.get_job(each).status == "completed" for each in ids))
+    for each in ids:
+        copy = psutil.Process(int((client.get_job(each).result or {})["copy"]))
+        # It stays one that nobody has waited for as long as the worker lives.
+        eventually(lambda copy=copy: copy.status() == psutil.STATUS_ZOMBIE)
+    worker.send(signal.SIGTERM)
+    assert worker.ended() == 0

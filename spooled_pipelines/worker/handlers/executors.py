@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -85,6 +86,15 @@ def blocking_call(handler: BoundHandler) -> SyncCall:
     return lambda contexts: run_to_end(awaited(contexts))
 
 
+def end_copy(process: int) -> None:
+    """End this process if it is a copy of that one, which a handler forked and came back from.
+
+    What the handler is called by, connections and jobs, is the one's that was forked.
+    """
+    if os.getpid() != process:
+        os._exit(1)
+
+
 class ThreadExecutor:
     """A pool of daemon threads: a handler that hangs cannot keep the process from ending."""
 
@@ -101,6 +111,7 @@ class ThreadExecutor:
         self._log = log
         self._on_finished = on_finished
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self._waiting: SimpleQueue[JobGroup | None] = SimpleQueue()
         self._done: deque[tuple[LeasedJob, Outcome | None]] = deque()
         self._collect_is_due = False
@@ -148,6 +159,7 @@ class ThreadExecutor:
                     outcomes = self._run(alive)
                 except BaseException as error:  # noqa: BLE001 - whatever happens, the slot lives and its jobs are settled
                     outcomes = [outcome_of_exception(error)] * len(alive)
+                end_copy(self._process)
                 if self._log is not None and region is not None:
                     self._log.end(region)
                 del self._running[thread]
@@ -186,6 +198,7 @@ class AsyncioExecutor:
         self._log = log
         self._on_finished = on_finished
         self._slots = concurrency
+        self._process = os.getpid()
         self._waiting: deque[JobGroup] = deque()
         self._tasks: dict[asyncio.Task[None], JobGroup] = {}
         self._closing = False
@@ -243,6 +256,7 @@ class AsyncioExecutor:
                 raise
             outcomes = [outcome_of_exception(error)] * len(group)
         finally:
+            end_copy(self._process)
             CURRENT_RUN.reset(run)
             if self._log is not None and region is not None:
                 self._log.end(region)

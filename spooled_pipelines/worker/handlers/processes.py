@@ -21,6 +21,7 @@ from spooled_pipelines.worker.handlers.executors import (
     OnFinished,
     ThreadExecutor,
     blocking_call,
+    end_copy,
     when_all_cancelled,
 )
 from spooled_pipelines.worker.handlers.handler import BoundHandler
@@ -242,9 +243,7 @@ def _serve(pipe: Connection, handler: BoundHandler) -> None:
             outcomes = run(contexts)
         except BaseException as error:  # noqa: BLE001 - whatever happens, these jobs are settled
             outcomes = [outcome_of_exception(error, handler.rules)] * len(contexts)
-        if os.getpid() != process:
-            # The handler forked, and this is the copy: the pipe and the jobs are its parent's.
-            os._exit(1)
+        end_copy(process)
         try:
             runs = [context.run_id for context in contexts]
             pipe.send((runs, [_sendable(outcome) for outcome in outcomes]))
