@@ -129,6 +129,12 @@ def later(*given: Any) -> Callable[[pa.RecordBatch], Any]:
         (pa.nulls(1), [pa.array([1]), pa.array([b"x"])], 2),
         (pa.array([[1.5]]), [pa.array([[2]]), pa.array([[]]), pa.array([[2**60 + 1]])], 3),
         (pa.array([{"x": 1}]), [pa.array([{"x": None}]), pa.array([{"x": 1.5}])], 2),
+        (pa.array([[1.5]], pa.list_(pa.float32())), [{"v": [0.25]}, {"v": [0.1]}], 2),
+        (
+            pa.array([{"x": [1.5]}], pa.struct({"x": pa.list_(pa.float32())})),
+            [{"v": {"x": [0.5, None]}}, {"v": {"x": [0.5, 0.1]}}],
+            2,
+        ),
         (
             pa.array([[0]], pa.list_(pa.timestamp("us"))),
             [{"v": ["12000-01-01T00:00:00"]}, {"v": ["no time"]}],

@@ -71,7 +71,9 @@ def _fits(value: Any, kind: pa.DataType, was: pa.DataType | None) -> bool:
     try:
         array = table_array(None, lambda: [value], kind)
         if was is None and _family(kind) != "number":
-            return True
+            if not any_type(kind, types.is_floating):
+                return True
+            return _has_same_fractions(_python_value(array), value)
         # Nothing is rounded.
         kept = _python_value(array)
         original = value
@@ -83,6 +85,16 @@ def _fits(value: Any, kind: pa.DataType, was: pa.DataType | None) -> bool:
     if isinstance(kept, _NUMBERS) and isinstance(original, str):
         return not isinstance(kept, float) or not math.isfinite(kept) or repr(kept) == original
     return bool(kept == original)
+
+
+def _has_same_fractions(kept: Any, original: Any) -> bool:
+    """Return whether no number within lists and structs was rounded; texts may be times."""
+    if isinstance(original, dict):
+        inner = dict(kept)
+        return all(_has_same_fractions(inner[name], each) for name, each in original.items())
+    if isinstance(original, list):
+        return all(map(_has_same_fractions, kept, original))
+    return not isinstance(kept, float) or not isinstance(original, float) or kept == original
 
 
 def _python_value(array: pa.Array) -> Any:
